@@ -1,0 +1,1 @@
+# Shared, dependency-light building blocks: knows nothing of models or datasets.
