@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,11 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test needs the network
+
+# Set by .ci/run where the reference material lies beside the project: its tests may then not skip.
+REQUIRE_SHARED = os.environ.get("REFERTRACK_REQUIRE_SHARED") == "1"
+NOT_PRESENT = "reference material not present"
 
 
 def shared(*parts: str) -> Path:
@@ -19,7 +25,7 @@ def shared(*parts: str) -> Path:
     base = Path(os.environ.get("REFERTRACK_SHARED", ROOT.parent / "shared"))
     path = base.joinpath(*parts)
     if not path.exists():
-        pytest.skip(f"reference material not present: {'/'.join(parts)}")
+        pytest.skip(f"{NOT_PRESENT}: {'/'.join(parts)}")
     return path
 
 
@@ -33,6 +39,19 @@ def oracles() -> Path:
 def samples() -> Path:
     """Folder of real videos, masks and sentences."""
     return shared("data")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn the skip of a test that compares with reference material into a failure, when that is required."""
+    report = yield
+    needs_oracles = "oracles" in getattr(item, "fixturenames", ())
+    if REQUIRE_SHARED and report.skipped and (needs_oracles or NOT_PRESENT in str(report.longrepr)):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, but REFERTRACK_REQUIRE_SHARED=1: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(autouse=True)
