@@ -25,11 +25,13 @@ from transformers import (
 )
 
 from util.errors import InputError
+from util.hub import local_folder
 from util.protocol import Protocol
 
 TOKENIZER_FILE = "tokenizer.json"
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")  # ids 0..4, RoBERTa's order
 _PAD_TOKENS = ("<pad>", "[PAD]", "<|endoftext|>")  # RoBERTa and T5, BERT, CLIP
+_ADVICE = "pass --text-encoder with a folder that holds it, or with a hub id while online"
 _POSITIONS_AFTER_PAD = ("roberta", "xlm-roberta", "camembert")  # position ids begin at pad_token_id + 1
 
 # The released models' encoder, so that building one needs no download.
@@ -66,12 +68,13 @@ def architecture(config: TextEncoderConfig) -> PretrainedConfig:
 
     Raises InputError when `name` is neither a folder nor reachable on the hub.
     """
-    arch = config.arch if config.arch is not None else ROBERTA_BASE if config.name == "roberta-base" else None
+    arch = _known_arch(config)
     if arch is None:
+        folder = local_folder(config.name, ["config.json"], what="text encoder", advice=_ADVICE)
         try:
-            return AutoConfig.from_pretrained(config.name)
+            return AutoConfig.from_pretrained(folder)
         except (OSError, ValueError) as error:
-            raise _unreachable("text encoder", config.name) from error
+            raise InputError(f"{config.name} holds no text encoder's config.json: {error}") from error
     if "model_type" not in arch:
         raise InputError("text.arch has no model_type; add the transformers name of the encoder, e.g. roberta")
     fields = {key: value for key, value in arch.items() if key != "model_type"}
@@ -87,10 +90,11 @@ def build_text_encoder(config: TextEncoderConfig, *, pretrained: bool) -> PreTra
     Raises InputError when the weights cannot be had, lack anything but the pooler, or lack the pooler while
     `config.freeze` is set: a frozen random pooler would give every sentence a meaningless vector (D12).
     """
-    if not pretrained:
-        model = _empty(architecture(config))
-    else:
+    if pretrained:
         model = _load_pretrained(config)
+    else:
+        arch = architecture(config)
+        model = _factory(arch).from_config(arch)
     if config.freeze:
         model.requires_grad_(False)
     return model
@@ -165,24 +169,24 @@ class Tokenizer:
 def build_tokenizer(config: TextEncoderConfig, *, search: Path | None) -> Tokenizer:
     """The tokenizer that lies in `search` (a checkpoint's folder), else the one of `config.tokenizer` or `config.name`.
 
-    Raises InputError when there is none: offline, a hub id is not enough.
+    Raises InputError when there is none (offline, a hub id is not enough) or when it has ids that the encoder lacks.
     """
     if search is not None and (search / TOKENIZER_FILE).is_file():
-        source = str(search / TOKENIZER_FILE)
+        path = search / TOKENIZER_FILE
     else:
-        source = config.tokenizer or config.name
-    path = Path(source)
-    if path.is_dir() and (path / TOKENIZER_FILE).is_file():
-        path = path / TOKENIZER_FILE
+        path = Path(config.tokenizer or config.name).expanduser()
+        if not path.is_file():
+            folder = local_folder(str(path), ["*.json", "*.txt", "*.model"], what="tokenizer", advice=_ADVICE)
+            path = folder / TOKENIZER_FILE if (folder / TOKENIZER_FILE).is_file() else folder
     limit = min(config.max_tokens, _position_limit(config))
-    if not path.is_file():
-        fast = _hub_tokenizer(source)
-        return Tokenizer(fast.backend_tokenizer, limit=limit, pad_id=fast.pad_token_id)
-    try:
-        backend = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the Rust side raises bare Exception
-        raise InputError(f"{path} is no tokenizer.json: {error}") from error
-    return Tokenizer(backend, limit=limit)
+    tokenizer = _convert_tokenizer(path, limit) if path.is_dir() else _read_tokenizer(path, limit)
+    words = (_known_arch(config) or {}).get("vocab_size")
+    if words is not None and len(tokenizer) > words:
+        raise InputError(
+            f"the tokenizer {path} has {len(tokenizer)} tokens and the text encoder {words}: they do not belong "
+            "together; name the tokenizer that the encoder was trained with"
+        )
+    return tokenizer
 
 
 def train_byte_level_tokenizer(sentences: Iterable[str], path: Path, vocab_size: int) -> Path:
@@ -219,21 +223,17 @@ def embedded_config(config: TextEncoderConfig, model: PreTrainedModel) -> TextEn
     return replace(config, arch=arch | {"model_type": model.config.model_type})
 
 
-def _empty(arch: PretrainedConfig) -> PreTrainedModel:
-    # An encoder-decoder (T5) is asked for its encoder alone.
-    factory = AutoModelForTextEncoding if getattr(arch, "is_encoder_decoder", False) else AutoModel
-    return factory.from_config(arch)
-
-
 def _load_pretrained(config: TextEncoderConfig) -> PreTrainedModel:
-    arch = architecture(replace(config, arch=None)) if config.arch is None else architecture(config)
-    factory = AutoModelForTextEncoding if getattr(arch, "is_encoder_decoder", False) else AutoModel
+    arch = architecture(config)
+    folder = local_folder(config.name, ["*.json", "*.safetensors"], what="text encoder", advice=_ADVICE)
+    if not any(folder.glob("*.safetensors")):
+        folder = local_folder(config.name, ["*.json", "pytorch_model*.bin"], what="text encoder", advice=_ADVICE)
     try:
-        model, info = factory.from_pretrained(
-            config.name, config=arch, dtype=torch.float32, output_loading_info=True, add_pooling_layer=True
+        model, info = _factory(arch).from_pretrained(
+            folder, config=arch, dtype=torch.float32, output_loading_info=True, local_files_only=True
         )
-    except (OSError, ValueError) as error:
-        raise _unreachable("text encoder", config.name) from error
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{config.name} holds no weights that fit a {arch.model_type}: {error}") from error
     missing = sorted(info["missing_keys"])
     other = [key for key in missing if not key.startswith("pooler.")]
     if other:
@@ -248,26 +248,37 @@ def _load_pretrained(config: TextEncoderConfig) -> PreTrainedModel:
     return model
 
 
-def _hub_tokenizer(source: str) -> Any:
+def _factory(arch: PretrainedConfig) -> Any:
+    # An encoder-decoder (T5) is asked for its encoder alone.
+    return AutoModelForTextEncoding if getattr(arch, "is_encoder_decoder", False) else AutoModel
+
+
+def _read_tokenizer(path: Path, limit: int) -> Tokenizer:
     try:
-        fast = AutoTokenizer.from_pretrained(source, use_fast=True)
-    except Exception as error:  # offline, unknown and broken ids raise half a dozen unrelated types
-        raise _unreachable("tokenizer", source) from error
+        backend = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the Rust side raises bare Exception
+        raise InputError(f"{path} is no tokenizer.json: {error}") from error
+    return Tokenizer(backend, limit=limit)
+
+
+def _convert_tokenizer(folder: Path, limit: int) -> Tokenizer:
+    """From vocab.json and merges.txt, vocab.txt or a sentencepiece model."""
+    try:
+        fast = AutoTokenizer.from_pretrained(folder, use_fast=True, local_files_only=True)
+    except Exception as error:  # a folder that is something else raises half a dozen unrelated types
+        raise InputError(f"{folder} holds no tokenizer ({error}); {_ADVICE}") from error
     if not hasattr(fast, "backend_tokenizer") or fast.pad_token_id is None:
-        raise InputError(f"the tokenizer {source!r} is not a fast one with a padding token; name another")
-    return fast
+        raise InputError(f"the tokenizer in {folder} is not a fast one with a padding token; name another")
+    return Tokenizer(fast.backend_tokenizer, limit=limit, pad_id=fast.pad_token_id)
 
 
-def _unreachable(what: str, source: str) -> InputError:
-    return InputError(
-        f"no {what} at {source!r}: it is no folder here, and the Hugging Face hub does not give it "
-        f"(offline, or no such id); pass --text-encoder with a folder that holds it, or a hub id while online"
-    )
+def _known_arch(config: TextEncoderConfig) -> dict[str, Any] | None:
+    return config.arch or (ROBERTA_BASE if config.name == "roberta-base" else None)
 
 
 def _position_limit(config: TextEncoderConfig) -> int:
     """Tokens for which the encoder has positions, begin and end tokens taken off."""
-    arch = config.arch or (ROBERTA_BASE if config.name == "roberta-base" else {})
+    arch = _known_arch(config) or {}
     positions = arch.get("max_position_embeddings")
     if positions is None:
         return config.max_tokens
