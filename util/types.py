@@ -7,8 +7,9 @@ L text tokens, C channels, H W input pixels, h w the stride-4 grid, K classes, N
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -123,6 +124,7 @@ class VideoFeatures:
     padding         5 masks (strides 4 to 64), each bool [B, h_l, w_l], True = padding
     sizes_B2        (height, width) of the un-padded frames
     times_BT        seconds
+    padded          False when no frame is known to be padded, so that attention may skip its masks
     """
 
     backbone: tuple[Tensor, ...]
@@ -130,6 +132,18 @@ class VideoFeatures:
     padding: tuple[Tensor, ...]
     sizes_B2: Tensor
     times_BT: Tensor
+    padded: bool = True
+
+    def gather_frames(self, index_BT: Tensor) -> VideoFeatures:
+        """Features of frames `index_BT` [B, T'] of each video, in that order (A2D's one annotated frame, say)."""
+        batch, frames = self.times_BT.shape
+        flat = (torch.arange(batch, device=index_BT.device)[:, None] * frames + index_BT).flatten()
+        return replace(
+            self,
+            backbone=tuple(level[flat] for level in self.backbone),
+            projected=tuple(level[flat] for level in self.projected),
+            times_BT=self.times_BT.gather(1, index_BT),
+        )
 
 
 @dataclass(frozen=True)
@@ -192,7 +206,8 @@ class TrackingMemory:
 
     memory_NSC, shapes, padding_NS, ratios_NL2  of the tracking stream
     present_N  bool; where False the tracking step is skipped for that sample
-    boxes_N4   cxcywh of the reference mask, the decoder's first reference there; None keeps the learned one
+    centres_N2 (x, y) in 0..1 of the reference mask's centre, the queries' first reference point where present;
+               None keeps the learned ones
     """
 
     memory_NSC: Tensor
@@ -200,7 +215,7 @@ class TrackingMemory:
     padding_NS: Tensor
     ratios_NL2: Tensor
     present_N: Tensor
-    boxes_N4: Tensor | None = None
+    centres_N2: Tensor | None = None
 
 
 @dataclass(frozen=True)

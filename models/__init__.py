@@ -1,0 +1,1 @@
+# The network, its losses, and everything that decides with it.

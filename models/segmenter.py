@@ -1,0 +1,343 @@
+"""The network: a video transformer that reads frames and sentences and proposes masks (ReferFormer, Wu et al. 2022),
+with a tracking stream (TF-RVOS), time and presence beside it, each off unless its switch is on.
+
+    encode_video -> encode_expressions (with encode_text) -> decode
+
+The first knows no sentence and runs once per video; the last is cheap, so one reading of a frame can be decoded
+again with other tracking information.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.backbone import BackboneConfig, build_backbone
+from models.fusion import FeatureResizer, VisionLanguageFusion
+from models.mask_head import dynamic_masks, parameter_count
+from models.mlp import MLP
+from models.pixel_decoder import PixelDecoder
+from models.position_encoding import sine_1d, sine_2d
+from models.text_cache import TextCache
+from models.text_encoder import TextEncoderConfig, Tokenizer, build_text_encoder, encode, set_text_mode, text_width
+from models.tracking import feature_memory, mask_centres, tracking_frames
+from models.transformer import DecoderOutput, DeformableTransformer, Shapes, box_heads, temporal_layers
+from util.protocol import CORRECTED, Protocol
+from util.types import ExpressionFeatures, Prediction, TextFeatures, TrackingMemory, VideoFeatures
+
+LEVELS = 4
+CLASS_PRIOR = 0.01
+
+
+@dataclass(frozen=True)
+class SegmenterConfig:
+    """Sizes of the network and its switches; the defaults are ReferFormer-R50."""
+
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    text: TextEncoderConfig = field(default_factory=TextEncoderConfig)
+    hidden_dim: int = 256
+    heads: int = 8
+    encoder_layers: int = 4
+    decoder_layers: int = 4
+    feedforward: int = 2048
+    points: int = 4
+    queries: int = 5
+    classes: int = 1
+    dropout: float = 0.1  # transformer
+    cross_modal_dropout: float = 0.1  # resizer and pixel decoder
+    dynamic_channels: int = 8
+    rel_coord: bool = True
+    tracking: Literal["none", "rgb", "feature"] = "none"
+    time: bool = False
+    presence: bool = False
+    protocol: Protocol = CORRECTED
+
+
+class Segmenter(nn.Module):
+    """ReferFormer's modules under ReferFormer's names; shapes in `util/types.py`."""
+
+    def __init__(
+        self, config: SegmenterConfig, *, pretrained: bool = False, tokenizer: Tokenizer | None = None
+    ) -> None:
+        """`pretrained` fetches the text encoder's weights; without it everything starts at random."""
+        super().__init__()
+        self.config = config
+        self.tokenizer = tokenizer
+        dim, layers = config.hidden_dim, config.decoder_layers
+        self.backbone = build_backbone(config.backbone)
+        channels = self.backbone[0].channels
+        self.input_proj = _input_projections(channels, dim)
+        self.query_embed = nn.Embedding(config.queries, dim)
+        self.transformer = DeformableTransformer(
+            dim=dim,
+            heads=config.heads,
+            levels=LEVELS,
+            points=config.points,
+            feedforward=config.feedforward,
+            dropout=config.dropout,
+            encoder_layers=config.encoder_layers,
+            decoder_layers=layers,
+        )
+        self.class_embed = nn.ModuleList(nn.Linear(dim, config.classes) for _ in range(layers))
+        for head in self.class_embed:
+            nn.init.constant_(head.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
+        self.bbox_embed = box_heads(dim, layers)
+        self.text_encoder = build_text_encoder(config.text, pretrained=pretrained)
+        self.resizer = FeatureResizer(text_width(self.text_encoder), dim, config.cross_modal_dropout)
+        self.fusion_module = VisionLanguageFusion(dim, config.heads)
+        self.pixel_decoder = PixelDecoder(
+            dim, config.heads, config.feedforward, channels[0], config.cross_modal_dropout
+        )
+        written = parameter_count(dim, config.dynamic_channels, config.rel_coord)
+        self.controller = MLP(dim, dim, written, 3)
+        for layer in self.controller.layers:
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        self.temporal = temporal_layers(dim, config.heads, layers) if config.time else None
+        self.presence_head = MLP(dim, dim, 1, 2) if config.presence else None
+        self._text_cache = TextCache()
+        self.train()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.query_embed.weight.device
+
+    def train(self, mode: bool = True) -> Segmenter:
+        """A frozen text encoder stays in eval mode unless the published protocol asks for its dropout."""
+        super().train(mode)
+        set_text_mode(self.text_encoder, mode, freeze=self.config.text.freeze, protocol=self.config.protocol)
+        self._text_cache.clear()
+        return self
+
+    def encode_video(
+        self, frames_BTCHW: Tensor, times_BT: Tensor | None = None, sizes_B2: Tensor | None = None
+    ) -> VideoFeatures:
+        """Everything that needs no sentence. `sizes_B2` (height, width) without padding; None: nothing is padded.
+
+        Times are seconds; None numbers the frames. Raises ValueError when a size exceeds the canvas.
+        """
+        batch, frames, _, height, width = frames_BTCHW.shape
+        device = frames_BTCHW.device
+        canvas = torch.tensor([height, width], device=device)
+        padded = sizes_B2 is not None and (sizes_B2.is_cuda or bool((sizes_B2 != canvas.to(sizes_B2)).any()))
+        sizes = canvas.expand(batch, 2) if sizes_B2 is None else sizes_B2.to(device)
+        if times_BT is None:
+            times_BT = torch.arange(frames, dtype=torch.float32, device=device).expand(batch, frames)
+        features = self.backbone[0](frames_BTCHW)
+        levels = [*features[1:], features[-1]]
+        projected = tuple(project(level) for project, level in zip(self.input_proj, levels, strict=True))
+        mask = _padding(sizes, height, width)
+        grids = [features[0].shape[-2:], *(level.shape[-2:] for level in projected)]
+        padding = tuple(F.interpolate(mask[:, None].float(), size=g).to(torch.bool)[:, 0] for g in grids)
+        return VideoFeatures(features, projected, padding, sizes, times_BT, padded)
+
+    def encode_text(self, captions: Sequence[Sequence[str]] | Sequence[str]) -> TextFeatures:
+        """Sentences [B][E] (or [E], of one video) to features. A frozen encoder reads each sentence once.
+
+        Raises InputError for an empty or over-long sentence and ValueError when there is no tokenizer.
+        """
+        if self.tokenizer is None:
+            raise ValueError("this network has no tokenizer: give Segmenter one, or use encode_tokens")
+        groups = [captions] if isinstance(captions[0], str) else captions
+        sentences = [sentence for group in groups for sentence in group]
+        frozen = self.config.text.freeze and not self.text_encoder.training
+        if frozen:
+            hidden, pooled, padding = self._text_cache.read(sentences, self._read_sentences)
+        else:
+            hidden, pooled, padding = self._read_sentences(sentences)
+        return self._resize_text(hidden, pooled, padding, len(groups))
+
+    def encode_tokens(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, batch: int) -> TextFeatures:
+        """As encode_text, from token ids of `batch` videos' sentences, video by video."""
+        hidden, pooled = encode(self.text_encoder, input_ids_NL, attention_mask_NL)
+        return self._resize_text(hidden, pooled, attention_mask_NL != 1, batch)
+
+    def _read_sentences(self, sentences: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+        assert self.tokenizer is not None
+        ids, mask = (t.to(self.device) for t in self.tokenizer(sentences))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.text.freeze):
+            hidden, pooled = encode(self.text_encoder, ids, mask)
+        return hidden, pooled, mask != 1
+
+    def _resize_text(self, hidden: Tensor, pooled: Tensor, padding: Tensor, batch: int) -> TextFeatures:
+        words, sentence = self.resizer(hidden), self.resizer(pooled)
+        return TextFeatures(*(x.unflatten(0, (batch, -1)) for x in (words, padding, sentence)))
+
+    def encode_expressions(self, video: VideoFeatures, text: TextFeatures) -> ExpressionFeatures:
+        """Read each video with each of its sentences: fusion, encoder, pixel decoder."""
+        batch, expressions = text.sentence_BEC.shape[:2]
+        positions = self._positions(video)
+        memory, shapes, padding, ratios = self._memory(video, text, positions[1:])
+        starts = _level_slices(shapes)
+        pyramid = tuple(
+            memory[:, s].transpose(1, 2).unflatten(-1, shape) for s, shape in zip(starts[:3], shapes[:3], strict=True)
+        )
+        words = (text.words_BELC, self._word_positions(text), text.padding_BEL)
+        masks = video.padding if video.padded else (None,) * 5
+        mask_features = self.pixel_decoder(video.backbone[0], pyramid, positions[:4], masks[:4], words, batch)
+        return ExpressionFeatures(
+            memory, shapes, padding, ratios, mask_features, text.sentence_BEC, video.sizes_B2, video.times_BT
+        )
+
+    def _positions(self, video: VideoFeatures) -> tuple[Tensor, ...]:
+        dtype = video.projected[0].dtype
+        return tuple(sine_2d(mask, self.config.hidden_dim).to(dtype) for mask in video.padding)
+
+    def _word_positions(self, text: TextFeatures) -> Tensor:
+        codes = sine_1d(text.padding_BEL.flatten(0, 1), self.config.hidden_dim)
+        return codes.view_as(text.words_BELC).to(text.words_BELC.dtype)
+
+    def _memory(
+        self, video: VideoFeatures, text: TextFeatures, positions: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Shapes, Tensor, Tensor]:
+        """Encoder output [N, S, C] with its level shapes, padding and valid ratios; `positions` of the four levels."""
+        batch, expressions = text.sentence_BEC.shape[:2]
+        frames = video.times_BT.shape[1]
+        shapes: Shapes = tuple((level.shape[-2], level.shape[-1]) for level in video.projected)
+        tokens = torch.cat([level.flatten(2) for level in video.projected], -1).transpose(1, 2)
+        fused = self.fusion_module(
+            tokens.reshape(batch, -1, tokens.shape[-1]), text.words_BELC, self._word_positions(text), text.padding_BEL
+        )
+        source = fused.reshape(batch * expressions * frames, -1, tokens.shape[-1])
+        embedded = [
+            p.flatten(2).transpose(1, 2) + code for p, code in zip(positions, self.transformer.level_embed, strict=True)
+        ]
+        copies = expressions * frames
+        position = torch.cat(embedded, 1).repeat_interleave(copies, 0)
+        padding = torch.cat([mask.flatten(1) for mask in video.padding[1:]], 1).repeat_interleave(copies, 0)
+        ratios = torch.stack([_valid_ratio(m, source.dtype) for m in video.padding[1:]], 1).repeat_interleave(copies, 0)
+        masked = padding if video.padded else None
+        memory = self.transformer.encoder(source, position, ratios, shapes, masked)
+        return memory, shapes, padding, ratios
+
+    def track(
+        self,
+        reference: ExpressionFeatures,
+        masks_BETHW: Tensor,
+        present_BET: Tensor,
+        *,
+        frames_BTCHW: Tensor | None = None,
+        text: TextFeatures | None = None,
+    ) -> TrackingMemory:
+        """What the reference frames and their masks tell about the current ones, frame by frame.
+
+        reference: features of each current frame's reference frame; masks: soft 0..1 masks of those frames over the
+        padded canvas, at any resolution; `frames_BTCHW` (normalised reference frames) and `text` serve the `rgb`
+        stream only. Raises ValueError when the network has no tracking stream or its inputs are missing.
+        """
+        mode = self.config.tracking
+        if mode == "none":
+            raise ValueError("this network has no tracking stream; set tracking to 'rgb' or 'feature'")
+        if mode == "feature":
+            memory = feature_memory(reference.memory_NSC, reference.shapes, masks_BETHW.flatten(0, 2))
+            centres = mask_centres(masks_BETHW, reference.sizes_B2, reference.mask_features_NChw.shape[-2:])
+            present = present_BET.flatten()
+            return TrackingMemory(
+                memory, reference.shapes, reference.padding_NS, reference.ratios_NL2, present, centres
+            )
+        if frames_BTCHW is None or text is None:
+            raise ValueError("the rgb tracking stream needs the reference frames and the text features")
+        blacked = tracking_frames(frames_BTCHW, masks_BETHW)
+        expressions = masks_BETHW.shape[1]
+        times = reference.times_BT.repeat_interleave(expressions, 0)
+        video = self.encode_video(blacked, times, reference.sizes_B2.repeat_interleave(expressions, 0))
+        return self.track_video(video, text, present_BET)
+
+    def track_video(self, video: VideoFeatures, text: TextFeatures, present_BET: Tensor) -> TrackingMemory:
+        """The `rgb` stream (TF-RVOS): frames blacked out outside their mask, as B*E videos, read with the sentences."""
+        single = TextFeatures(
+            text.words_BELC.flatten(0, 1)[:, None],
+            text.padding_BEL.flatten(0, 1)[:, None],
+            text.sentence_BEC.flatten(0, 1)[:, None],
+        )
+        return TrackingMemory(*self._memory(video, single, self._positions(video)[1:]), present_BET.flatten())
+
+    def decode(
+        self, features: ExpressionFeatures, tracking: TrackingMemory | None = None, *, aux: bool = False
+    ) -> Prediction:
+        """Queries, heads and masks; `aux` also gives the earlier layers' predictions, for training."""
+        batch, expressions, dim = features.sentence_BEC.shape
+        frames = features.times_BT.shape[1]
+        rows, queries = batch * expressions * frames, self.config.queries
+        if tracking is not None and self.config.protocol.track_valid_ratio == "current":
+            tracking = replace(tracking, ratios_NL2=features.ratios_NL2)
+        target = features.sentence_BEC[:, :, None, None].expand(-1, -1, frames, queries, -1).reshape(-1, queries, dim)
+        position = self.query_embed.weight.expand(rows, -1, -1)
+        reference = self.transformer.initial_reference(self.query_embed.weight, rows, tracking)
+        decoded = self.transformer.decoder(
+            target, position, reference, features, tracking, box_heads=self.bbox_embed, temporal=self.temporal
+        )
+        last = len(decoded.embeddings) - 1
+        wanted = range(last + 1) if aux else (last,)
+        predictions = [self._heads(features, decoded, layer) for layer in wanted]
+        return replace(predictions[-1], aux=tuple(predictions[:-1]))
+
+    def _heads(self, features: ExpressionFeatures, decoded: DecoderOutput, layer: int) -> Prediction:
+        batch, expressions = features.sentence_BEC.shape[:2]
+        lead = (batch, expressions, features.times_BT.shape[1])
+        embeddings, boxes = decoded.embeddings[layer], decoded.boxes[layer]
+        copies = lead[1] * lead[2]
+        masks = dynamic_masks(
+            features.mask_features_NChw,
+            self.controller(embeddings),
+            boxes[..., :2].detach(),
+            features.sizes_B2.repeat_interleave(copies, 0),
+            channels=self.config.dynamic_channels,
+            rel_coord=self.config.rel_coord,
+        )
+        presence = None
+        if self.presence_head is not None and layer == len(decoded.embeddings) - 1:
+            presence = self.presence_head(embeddings).squeeze(-1).unflatten(0, lead)
+        return Prediction(
+            logits_BETQK=self.class_embed[layer](embeddings).unflatten(0, lead),
+            boxes_BETQ4=boxes.unflatten(0, lead),
+            masks_BETQhw=masks.unflatten(0, lead),
+            presence_BETQ=presence,
+            embeddings_BETQC=embeddings.unflatten(0, lead),
+            reference_points_BETQ2=decoded.references[layer][..., :2].unflatten(0, lead),
+        )
+
+    def forward(
+        self, video: VideoFeatures, text: TextFeatures, tracking: TrackingMemory | None = None, *, aux: bool = False
+    ) -> Prediction:
+        """Read and decode in one go."""
+        return self.decode(self.encode_expressions(video, text), tracking, aux=aux)
+
+
+def _input_projections(channels: tuple[int, ...], dim: int) -> nn.ModuleList:
+    """1x1 convolutions on C3 to C5 and a strided 3x3 on C5 for the fourth level, each with GroupNorm."""
+    projections = [nn.Conv2d(c, dim, 1) for c in channels[1:]]
+    projections.append(nn.Conv2d(channels[-1], dim, 3, stride=2, padding=1))
+    for conv in projections:
+        nn.init.xavier_uniform_(conv.weight)
+        assert conv.bias is not None
+        nn.init.zeros_(conv.bias)
+    return nn.ModuleList(nn.Sequential(conv, nn.GroupNorm(32, dim)) for conv in projections)
+
+
+def _padding(sizes_B2: Tensor, height: int, width: int) -> Tensor:
+    """Padding mask [B, H, W]; frames lie at the top left."""
+    rows = torch.arange(height, device=sizes_B2.device) >= sizes_B2[:, :1]
+    columns = torch.arange(width, device=sizes_B2.device) >= sizes_B2[:, 1:]
+    return rows[:, :, None] | columns[:, None, :]
+
+
+def _valid_ratio(padding_BHW: Tensor, dtype: torch.dtype) -> Tensor:
+    """(width, height) share [B, 2] of the level that is not padding, from its first row and column."""
+    valid = (~padding_BHW).to(torch.promote_types(dtype, torch.float32))
+    return torch.stack((valid[:, 0].mean(-1), valid[:, :, 0].mean(-1)), -1)
+
+
+def _level_slices(shapes: Shapes) -> list[slice]:
+    starts = [0]
+    for h, w in shapes:
+        starts.append(starts[-1] + h * w)
+    return [slice(a, b) for a, b in pairwise(starts)]
