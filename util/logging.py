@@ -1,0 +1,115 @@
+"""What a run writes down: one JSON line per event, TensorBoard scalars and pictures, and a progress line with ETA."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from util.errors import InputError
+
+
+class RunLog:
+    """`log.jsonl` and TensorBoard files in `folder`; silent where `enabled` is False (every rank but the first).
+
+    `start` is the step the run starts from: lines and scalars of later steps, left by a run that was killed after its
+    last checkpoint, are dropped, so that the log of a resumed run reads like that of an uninterrupted one.
+    """
+
+    def __init__(self, folder: Path, *, start: int = 0, enabled: bool = True, stream: TextIO | None = None) -> None:
+        self.enabled = enabled
+        self._stream = stream or sys.stderr
+        self._board = None
+        if not enabled:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / "log.jsonl"
+        _drop_after(self.path, start)
+        self._lines = self.path.open("a", encoding="utf-8")
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self.say("TensorBoard is not installed: logging to log.jsonl alone (pip install tensorboard)")
+        else:
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1 if start else None)
+
+    def event(self, kind: str, step: int, **values: float | int | str) -> None:
+        """Append {"event": kind, "step": step, ...}; numbers also become TensorBoard scalars `kind/name`."""
+        if not self.enabled:
+            return
+        finite = {k: v if not isinstance(v, float) or math.isfinite(v) else str(v) for k, v in values.items()}
+        self._lines.write(json.dumps({"event": kind, "step": step, **finite}) + "\n")
+        self._lines.flush()
+        if self._board is not None:
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def picture(self, name: str, step: int, image_HW3: np.ndarray) -> None:
+        """Show a uint8 RGB picture in TensorBoard."""
+        if self._board is not None:
+            self._board.add_image(name, image_HW3, step, dataformats="HWC")
+
+    def say(self, message: str) -> None:
+        """Print a line for the person who watches."""
+        if self.enabled:
+            print(message, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        if self.enabled:
+            self._lines.close()
+        if self._board is not None:
+            self._board.close()
+
+
+class Progress:
+    """Time per step and time left, from a moving average that forgets slow starts."""
+
+    def __init__(self, step: int, total: int) -> None:
+        self.total = total
+        self.seconds: float | None = None
+        self._step, self._since = step, time.monotonic()
+
+    def at(self, step: int) -> str:
+        """Call every few steps: "step 40/6000 (0.7 %)  0.52 s/step  ETA 0:51:39"."""
+        now = time.monotonic()
+        if step > self._step:
+            latest = (now - self._since) / (step - self._step)
+            self.seconds = latest if self.seconds is None else 0.7 * self.seconds + 0.3 * latest
+            self._step, self._since = step, now
+        share = f"step {step}/{self.total} ({100 * step / max(self.total, 1):.1f} %)"
+        if self.seconds is None:
+            return share
+        return f"{share}  {self.seconds:.2f} s/step  ETA {duration(self.seconds * (self.total - step))}"
+
+    def pause(self) -> None:
+        """Leave out the time since the last call (validation, a checkpoint) from the next estimate."""
+        self._since = time.monotonic()
+
+
+def duration(seconds: float) -> str:
+    """Seconds as h:mm:ss."""
+    minutes, second = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
+
+
+def _drop_after(path: Path, step: int) -> None:
+    """Cut the lines of steps beyond `step`, and a last line that was cut off in the middle."""
+    if not path.exists():
+        return
+    kept = []
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError, TypeError):
+                continue
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error}; move it away to start a new log") from error
+    path.write_text("".join(kept), encoding="utf-8")
