@@ -1,0 +1,1 @@
+# Everything that reads or writes data: video sources, dataset adapters, clips, the synthetic world.

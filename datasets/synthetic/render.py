@@ -1,0 +1,132 @@
+"""Pixels of a synthetic world: exact masks without any colours, and frames without any masks.
+
+Both are drawn from the same distance functions: a pixel belongs to the last thing in painter's order that covers its
+centre, which is where that thing's antialiased coverage is more than one half.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .backdrop import Backdrop
+from .layout import COLOURS
+from .shapes import REACH, distance
+from .world import Thing, World
+
+# The colour that names a thing, and the second one of its pattern: the two never blend into a third name.
+_PAINT = {
+    "red": ((216, 38, 40), (126, 8, 22)),
+    "orange": ((248, 134, 22), (158, 66, 4)),
+    "yellow": ((250, 216, 48), (140, 104, 6)),
+    "green": ((44, 164, 66), (14, 96, 42)),
+    "cyan": ((58, 208, 214), (206, 250, 250)),
+    "blue": ((44, 84, 222), (150, 184, 252)),
+    "purple": ((136, 58, 196), (214, 170, 248)),
+    "pink": ((250, 132, 190), (190, 52, 122)),
+}
+assert tuple(_PAINT) == COLOURS
+_BORDER = 0.1  # width of the plain edge around a pattern, in unit lengths
+
+
+class Renderer:
+    """Draws one world at one resolution; any moment on its own. Keeps the background, made when first needed."""
+
+    def __init__(self, world: World, height: int, width: int, seed: tuple[int, ...]) -> None:
+        self._world, self._height, self._width, self._seed = world, height, width, seed
+        self._backdrop: Backdrop | None = None
+
+    def labels(self, u: float) -> np.ndarray:
+        """Which thing each pixel shows, by id, 0 for the background; uint8 [H, W]."""
+        labels = np.zeros((self._height, self._width), np.uint8)
+        for thing, pose in zip(self._world.things, self._world.poses(np.array([u]))[:, :, 0], strict=True):
+            window = self._window(pose, REACH * pose[2])
+            if window:
+                labels[window][distance(thing.shape, *self._local(pose, window)) < 0] = thing.id
+        return labels
+
+    def frame(self, u: float) -> np.ndarray:
+        """The picture at moment `u`, uint8 RGB [H, W, 3]."""
+        if self._backdrop is None:
+            self._backdrop = Backdrop(self._seed, self._height, self._width, self._world.camera.reach)
+        camera = self._world.camera.at(np.array([u]))[:, 0]
+        canvas = self._backdrop.view(camera)
+        for thing, pose in zip(self._world.things, self._world.poses(np.array([u]))[:, :, 0], strict=True):
+            self._cast_shadow(canvas, thing, pose)
+            self._paint(canvas, thing, pose)
+        canvas *= self._backdrop.light(u)
+        return np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
+
+    def _window(self, pose: np.ndarray, reach: float) -> tuple[slice, slice] | None:
+        """Rows and columns that a disc of `reach` heights about the thing touches, or None outside the frame."""
+        x, y, reach = pose[0] * self._height, pose[1] * self._height, reach * self._height + 1.5
+        top, bottom = max(int(y - reach), 0), min(int(y + reach) + 1, self._height)
+        left, right = max(int(x - reach), 0), min(int(x + reach) + 1, self._width)
+        return (slice(top, bottom), slice(left, right)) if top < bottom and left < right else None
+
+    def _local(self, pose: np.ndarray, window: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray]:
+        """The window's pixel centres in the thing's unit coordinates: x, y, float32 [h, w] each."""
+        x, y, radius, cosine, sine = pose
+        rows = (np.arange(window[0].start, window[0].stop) + 0.5) / self._height - y
+        columns = (np.arange(window[1].start, window[1].stop) + 0.5) / self._height - x
+        rows, columns = (rows / radius).astype(np.float32)[:, None], (columns / radius).astype(np.float32)[None, :]
+        cosine, sine = np.float32(cosine), np.float32(sine)
+        return cosine * columns + sine * rows, cosine * rows - sine * columns
+
+    def _cast_shadow(self, canvas: np.ndarray, thing: Thing, pose: np.ndarray) -> None:
+        """Darkens what lies behind: the thing's own outline, moved away from the light and blurred."""
+        assert self._backdrop is not None
+        soft = 0.4
+        moved = pose.copy()
+        moved[:2] -= 0.22 * pose[2] * self._backdrop.light_from
+        window = self._window(moved, (REACH + soft) * pose[2])
+        if window:
+            depth = distance(thing.shape, *self._local(moved, window)) * np.float32(1 / soft)
+            shade = np.clip(np.float32(0.5) - np.float32(0.5) * depth, 0, 1)
+            canvas[window] *= (1 - np.float32(0.42) * shade * shade)[..., None]
+
+    def _paint(self, canvas: np.ndarray, thing: Thing, pose: np.ndarray) -> None:
+        assert self._backdrop is not None
+        window = self._window(pose, REACH * pose[2])
+        if not window:
+            return
+        x, y = self._local(pose, window)
+        pixels = np.float32(pose[2] * self._height)  # pixels per unit
+        edge = distance(thing.shape, x, y)
+        base, accent = (np.array(colour, np.float32) for colour in _PAINT[thing.colour])
+        # An edge without pattern keeps dark patches from looking like bites out of the outline.
+        inner = np.clip((np.float32(-_BORDER) - edge) * pixels + np.float32(0.5), 0, 1)
+        colour = base + (inner * _pattern(thing, x, y, pixels))[..., None] * (accent - base)
+        # The light is fixed to the scene, so it is turned into the thing's own coordinates.
+        light_x, light_y = self._backdrop.light_from
+        lit_x = np.float32(light_x * pose[3] + light_y * pose[4])
+        lit_y = np.float32(light_y * pose[3] - light_x * pose[4])
+        shade = np.float32(1.0) + np.float32(0.16) * (x * lit_x + y * lit_y)
+        rim = np.clip(np.float32(1) + edge * np.float32(7), 0, 1)
+        colour *= (shade * (np.float32(1) - np.float32(0.38) * rim * rim))[..., None]
+        cover = np.clip(np.float32(0.5) - edge * pixels, 0, 1)[..., None]
+        canvas[window] += cover * (colour - canvas[window])
+
+
+def _pattern(thing: Thing, x: np.ndarray, y: np.ndarray, pixels: np.float32) -> np.ndarray:
+    """How much of the second colour each point has, 0 to 1, antialiased; float32 [h, w]."""
+    if thing.texture == "plain":
+        return np.zeros_like(x)
+    period = np.float32(0.62 if thing.radius < 0.13 else 0.44)
+    if thing.texture == "striped":
+        return np.clip(_bars(x, period) * pixels + np.float32(0.5), 0, 1)
+    if thing.texture == "checkered":
+        period *= np.float32(1.3)
+        across = np.clip(2 * _bars(x, period) * pixels, -1, 1)
+        down = np.clip(2 * _bars(y, period) * pixels, -1, 1)
+        return np.float32(0.5) - np.float32(0.5) * across * down
+    # Dots stand in rows that are shifted by half against their neighbours.
+    row = np.floor(y / period)
+    dx = (x / period + np.float32(0.5) * (row % 2)) % 1 - np.float32(0.5)
+    dy = (y / period) % 1 - np.float32(0.5)
+    inside = np.float32(0.34) - np.sqrt(dx * dx + dy * dy)
+    return np.clip(inside * period * pixels + np.float32(0.5), 0, 1)
+
+
+def _bars(x: np.ndarray, period: np.float32) -> np.ndarray:
+    """Distance to the nearest edge of bars half a period wide, positive inside one, in units of x."""
+    return (np.abs((x / period) % 1 - np.float32(0.5)) - np.float32(0.25)) * period

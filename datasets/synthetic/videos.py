@@ -1,0 +1,172 @@
+"""Synthetic referring videos: worlds, their sentences, frames and masks, from a seed, made when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+
+from util.errors import InputError
+from util.types import ABSENT, PRESENT, Expression, ReferringVideo
+
+from . import sentences
+from .layout import Draw, draw_world
+from .render import Renderer
+from .sentences import Sentence, draw_sentences
+from .world import World
+
+# Independent streams of one video's seed: changing how one part draws leaves the others as they were.
+_WORLD, _SENTENCES, _BACKDROP = 0, 1, 2
+# Worlds drawn before one is taken although something in it is seen too little.
+_ATTEMPTS = 12
+
+
+@dataclass(frozen=True)
+class SyntheticConfig:
+    """What synthetic videos are like. Training and held-out videos differ by `seed`.
+
+    seed, videos: which videos, and how many.
+    frames, fps, height, width: length and size; motions take the whole video, whatever its length.
+    min_objects, max_objects: things in a video.
+    expressions: sentences of a video at most; `motion` and `no_target` are the shares of those families, the rest is
+        appearance.
+    twins: share of videos in which two things look the same in everything. late, returning: share of videos in which
+        something enters late, and in which something leaves and comes back.
+    """
+
+    seed: int = 0
+    videos: int = 1000
+    frames: int = 24
+    fps: float = 6.0
+    height: int = 96
+    width: int = 160
+    min_objects: int = 3
+    max_objects: int = 5
+    expressions: int = 6
+    motion: float = 0.35
+    no_target: float = 0.1
+    twins: float = 0.4
+    late: float = 0.3
+    returning: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.seed < 0 or min(self.videos, self.frames, self.expressions) < 1 or self.fps <= 0:
+            raise InputError("synthetic videos need seed >= 0, videos, frames and expressions >= 1 and fps > 0")
+        if min(self.height, self.width) < 16 or not 0.5 <= self.width / self.height <= 3:
+            raise InputError(
+                f"synthetic frames of {self.height}x{self.width} cannot be drawn; take at least 16 pixels a side and a "
+                "width of half to three times the height"
+            )
+        if not 3 <= self.min_objects <= self.max_objects <= 8:
+            raise InputError("synthetic videos need 3 <= min_objects <= max_objects <= 8")
+        shares = (self.motion, self.no_target, self.twins, self.late, self.returning, self.motion + self.no_target)
+        if not all(0 <= share <= 1 for share in shares):
+            raise InputError("motion, no_target, their sum, twins, late and returning are shares between 0 and 1")
+
+
+class SyntheticFrames:
+    """The frames of one video, each drawn when read (a `FrameSource`)."""
+
+    def __init__(self, renderer: Renderer, config: SyntheticConfig) -> None:
+        self._renderer, self._config = renderer, config
+
+    @property
+    def fps(self) -> float:
+        return self._config.fps
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self._config.height, self._config.width
+
+    def __len__(self) -> int:
+        return self._config.frames
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self._renderer.frame(_moment(index, len(self)))
+
+
+class SyntheticMasks:
+    """The exact visible masks of one video, drawn when read (a `MaskSource`)."""
+
+    def __init__(self, renderer: Renderer, frames: int) -> None:
+        self._renderer, self._frames = renderer, frames
+
+    def read(self, index: int, object_ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Masks bool [N, H, W] of the objects in frame `index`, and states int8 [N]: absent where nothing is seen."""
+        labels = self._renderer.labels(_moment(index, self._frames))
+        masks = labels[None] == np.asarray(object_ids, np.uint8)[:, None, None]
+        return masks, np.where(masks.any(axis=(1, 2)), PRESENT, ABSENT).astype(np.int8)
+
+
+class SyntheticVideos(Sequence[ReferringVideo]):
+    """`config.videos` videos; number n is a function of (config, n) alone and is made each time it is indexed."""
+
+    def __init__(self, config: SyntheticConfig) -> None:
+        self.config = config
+
+    def __len__(self) -> int:
+        return self.config.videos
+
+    @overload
+    def __getitem__(self, index: int) -> ReferringVideo: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[ReferringVideo]: ...
+
+    def __getitem__(self, index: int | slice) -> ReferringVideo | list[ReferringVideo]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        config = self.config
+        world, said = self.program(number)
+        renderer = Renderer(world, config.height, config.width, (config.seed, number, _BACKDROP))
+        return ReferringVideo(
+            id=f"synthetic-{config.seed}-{number:05d}",
+            frames=SyntheticFrames(renderer, config),
+            frame_names=tuple(f"{frame:05d}" for frame in range(config.frames)),
+            expressions=tuple(
+                Expression(str(order), sentence.text, sentence.object_ids, sentence.family)
+                for order, sentence in enumerate(said)
+            ),
+            masks=SyntheticMasks(renderer, config.frames),
+        )
+
+    def program(self, index: int) -> tuple[World, tuple[Sentence, ...]]:
+        """The world of video `index` and its sentences with the programs that decide their answers."""
+        config = self.config
+        draw = Draw(config.seed, index, _WORLD)
+        things = config.min_objects + int(draw.between(0, config.max_objects - config.min_objects + 1))
+        wishes = {name: draw.chance(getattr(config, name)) for name in ("twins", "late", "returning")}
+        for _ in range(_ATTEMPTS):
+            world = draw_world(draw, config.width / config.height, things, **wishes)
+            if _is_fair(world):
+                break
+        said = draw_sentences(
+            Draw(config.seed, index, _SENTENCES),
+            world,
+            config.expressions,
+            motion=config.motion,
+            no_target=config.no_target,
+        )
+        return world, said
+
+    @staticmethod
+    def all_sentences() -> Iterator[str]:
+        """The language of these videos, for training a tokenizer: every word, and every short sentence."""
+        return sentences.all_sentences()
+
+
+def _is_fair(world: World) -> bool:
+    """Whether every thing is well seen in a useful share of the video."""
+    for thing in world.things:
+        share = (world.tracks[thing.id].seen_T >= 0.5).mean()
+        if share < (0.4 if thing.motion in ("late", "returning") else 0.65):
+            return False
+    return True
+
+
+def _moment(index: int, frames: int) -> float:
+    """Moment u of a frame of the video; IndexError outside it."""
+    return range(frames)[index] / max(frames - 1, 1)
