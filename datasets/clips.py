@@ -1,0 +1,227 @@
+"""Training clips: which frames, which sentences, which objects; and their batch.
+
+A clip is a pure function of (seed, its number): the same on every machine, with any number of workers or ranks, and
+after a resume. Nothing is retried: a clip in which the referent is never seen is a valid negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.clip_truth import fill_slots, read_masks, view_objects
+from datasets.frame_sampler import published_frames, spaced_frames
+from datasets.transforms import TransformConfig, change_colours, clean_caption, draw_view, flip_caption
+from util.errors import InputError
+from util.protocol import CORRECTED, Protocol
+from util.types import ClipBatch, Expression, ReferringVideo, Targets
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+DIVISOR = 32
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """How clips are cut from videos."""
+
+    frames: int | tuple[int, ...] = 5  # several = one is drawn for each step, the same for all its clips
+    expressions: int = 1  # sentences per clip, different ones where the video has that many
+    max_objects: int = 1  # object slots per sentence; what does not fit is merged into the last
+    sampler: Literal["spaced", "published"] = "spaced"
+    max_skip: int = 5  # greatest distance between neighbouring frames of a spaced clip
+    transform: TransformConfig = field(default_factory=TransformConfig)
+    protocol: Protocol = CORRECTED
+
+
+@dataclass(frozen=True)
+class ClipSample:
+    """One clip before it is batched. Shapes and states as in `Targets`, without B.
+
+    frames_THWC uint8, boxes_ENT4 cxcywh divided by (width, height), identity: what to name in an error or a repro
+    """
+
+    frames_THWC: np.ndarray
+    times_T: Tensor
+    captions: list[str]
+    masks_ENTHW: Tensor
+    boxes_ENT4: Tensor
+    states_ENT: Tensor
+    objects_EN: Tensor
+    identity: str
+
+
+# ---- clips -----------------------------------------------------------------------------------------------------------
+
+
+def frames_at(config: ClipConfig, seed: int, step: int) -> int:
+    """Frames per clip at a global step."""
+    if isinstance(config.frames, int):
+        return config.frames
+    return int(np.random.default_rng([seed, step]).choice(config.frames))
+
+
+class ClipDataset:
+    """Clips of one source of videos, numbered without end; one pass (epoch) after another, each in its own order.
+
+    With `every_clip` a pass visits every group of sentences at every stretch of `frames` frames of every video, as the
+    published recipe counts its epochs. Otherwise it visits every video once, at a random place; this needs no look
+    at the videos beforehand, and suits a synthetic world that makes each video when it is asked for.
+    """
+
+    def __init__(
+        self,
+        videos: Sequence[ReferringVideo],
+        config: ClipConfig,
+        *,
+        seed: int,
+        per_step: int = 1,
+        every_clip: bool = False,
+    ) -> None:
+        """`per_step`: clips of one global step, over all ranks. Raises InputError when there is nothing to train on."""
+        self.videos, self.config, self.seed, self.per_step = videos, config, seed, per_step
+        if len(videos) == 0:
+            raise InputError("no videos to train on; check the data source's root and split")
+        counts = [_stretches(video, config) for video in videos] if every_clip else [1] * len(videos)
+        self._first = np.concatenate([[0], np.cumsum(counts)])  # first clip of each video in a pass
+        if self._first[-1] == 0:
+            raise InputError("no sentences to train on; check the data source's root and split")
+        self._every_clip = every_clip
+        self._order: tuple[int, np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        """Clips of one pass."""
+        return int(self._first[-1])
+
+    def __getitem__(self, n: int) -> ClipSample:
+        return self.sample(n, frames_at(self.config, self.seed, n // self.per_step))
+
+    def sample(self, n: int, frames: int) -> ClipSample:
+        """Clip `n` with that many frames."""
+        passed, place = divmod(n, len(self))
+        if self._order is None or self._order[0] != passed:
+            self._order = passed, np.random.default_rng([self.seed, passed, 1]).permutation(len(self))
+        entry = int(self._order[1][place])
+        number = int(np.searchsorted(self._first, entry, side="right")) - 1
+        video, rng = self.videos[number], np.random.default_rng([self.seed, n])
+        _check_answers(video)
+        stretch = (
+            entry - int(self._first[number]) if self._every_clip else int(rng.integers(_stretches(video, self.config)))
+        )
+        chosen, anchor = self._place(video, stretch, rng.permutation(len(video.expressions)), rng)
+        if self.config.sampler == "published":
+            index = published_frames(anchor, len(video.frames), frames, rng)
+        else:
+            index = spaced_frames(anchor, len(video.frames), frames, self.config.max_skip, rng)
+        return cut_clip(video, chosen, index, self.config, rng, note=f"clip {n} of seed {self.seed}")
+
+    def _place(
+        self, video: ReferringVideo, stretch: int, order: np.ndarray, rng: np.random.Generator
+    ) -> tuple[list[Expression], int]:
+        """The sentences and the anchor frame of a video's stretch."""
+        group, block = divmod(stretch, _blocks(video, self.config))
+        count = self.config.expressions
+        if count == 1:
+            chosen = [video.expressions[group]]
+        else:
+            chosen = [video.expressions[order[(group * count + i) % len(order)]] for i in range(count)]
+        anchor = block * _longest(self.config)
+        if self.config.sampler == "spaced":  # anywhere in its block, so that no frame is only ever a neighbour
+            anchor = int(rng.integers(anchor, min(anchor + _longest(self.config), len(video.frames))))
+        return chosen, anchor
+
+
+def _longest(config: ClipConfig) -> int:
+    return config.frames if isinstance(config.frames, int) else max(config.frames)
+
+
+def _blocks(video: ReferringVideo, config: ClipConfig) -> int:
+    return -(-len(video.frames) // _longest(config))
+
+
+def _stretches(video: ReferringVideo, config: ClipConfig) -> int:
+    return -(-len(video.expressions) // config.expressions) * _blocks(video, config)
+
+
+def _check_answers(video: ReferringVideo) -> None:
+    if video.masks is None or any(e.object_ids is None for e in video.expressions) or not video.expressions:
+        raise InputError(f"video {video.id} has no masks or no answered sentences; train on a split that has both")
+
+
+def cut_clip(
+    video: ReferringVideo,
+    expressions: Sequence[Expression],
+    index_T: np.ndarray,
+    config: ClipConfig,
+    rng: np.random.Generator,
+    *,
+    note: str = "",
+) -> ClipSample:
+    """Frames `index_T` of a video with the truth of these sentences, augmented with draws of `rng`."""
+    geometry, colours = rng.spawn(2)  # so that switching one of them off leaves the other as it was
+    protocol = config.protocol
+    view = draw_view(video.frames.size, config.transform, geometry)
+    distinct, back = np.unique(index_T, return_inverse=True)
+    pixels_THWC = np.stack([video.frames[int(i)] for i in distinct])[back]
+    if config.transform.photometric and protocol.photometric == "frame":  # published: before the clip is resized
+        pixels_THWC = change_colours(pixels_THWC, colours, protocol)
+    frames_THWC = view.frames(pixels_THWC).permute(0, 2, 3, 1).contiguous().numpy()
+    if config.transform.photometric and protocol.photometric == "clip":
+        frames_THWC = change_colours(frames_THWC, colours, protocol)
+
+    ids = sorted({i for expression in expressions for i in expression.object_ids or ()})
+    masks_NTHW, known_NT = read_masks(video, distinct, ids)
+    truth = view_objects(masks_NTHW[:, back], known_NT[:, back], view, protocol)
+    slots = [fill_slots(truth, [ids.index(i) for i in e.object_ids or ()], config.max_objects) for e in expressions]
+    captions = [clean_caption(expression.text) for expression in expressions]
+    named = ",".join(expression.id for expression in expressions)
+    return ClipSample(
+        frames_THWC=frames_THWC,
+        times_T=torch.from_numpy(index_T / video.frames.fps).float(),
+        captions=[flip_caption(caption, protocol) for caption in captions] if view.flip else captions,
+        masks_ENTHW=torch.stack([slot.masks_NTHW for slot in slots]),
+        boxes_ENT4=torch.stack([slot.boxes_NT4 for slot in slots]),
+        states_ENT=torch.stack([slot.states_NT for slot in slots]),
+        objects_EN=torch.stack([torch.arange(config.max_objects) < len(e.object_ids or ()) for e in expressions]),
+        identity=f"{note}: video {video.id}, sentences {named}, frames {index_T.tolist()}, {view}",
+    )
+
+
+# ---- batch -----------------------------------------------------------------------------------------------------------
+
+
+def collate(samples: Sequence[ClipSample], divisor: int = DIVISOR) -> ClipBatch:
+    """A batch of clips with equal T, E and N, padded at the bottom and right to multiples of `divisor`."""
+    sizes = torch.tensor([sample.frames_THWC.shape[1:3] for sample in samples])
+    height, width = (int(-(-side // divisor) * divisor) for side in sizes.amax(0))
+    frames, *_ = samples[0].frames_THWC.shape
+    frames_BTCHW = torch.zeros(len(samples), frames, 3, height, width)
+    masks_BENTHW = torch.zeros(len(samples), *samples[0].masks_ENTHW.shape[:3], height, width, dtype=torch.bool)
+    scale = torch.tensor(STD).view(3, 1, 1) * 255
+    shift = torch.tensor(MEAN).view(3, 1, 1) * 255
+    for b, sample in enumerate(samples):
+        h, w = sample.frames_THWC.shape[1:3]
+        pixels = torch.from_numpy(sample.frames_THWC).permute(0, 3, 1, 2)
+        torch.div(pixels - shift, scale, out=frames_BTCHW[b, :, :, :h, :w])
+        masks_BENTHW[b, ..., :h, :w] = sample.masks_ENTHW
+    objects_BEN = torch.stack([sample.objects_EN for sample in samples])
+    targets = Targets(
+        masks_BENTHW=masks_BENTHW,
+        boxes_BENT4=torch.stack([sample.boxes_ENT4 for sample in samples]),
+        states_BENT=torch.stack([sample.states_ENT for sample in samples]),
+        objects_BEN=objects_BEN,
+        labels_BEN=torch.zeros(objects_BEN.shape, dtype=torch.long),
+    )
+    return ClipBatch(
+        frames_BTCHW=frames_BTCHW,
+        sizes_B2=sizes,
+        times_BT=torch.stack([sample.times_T for sample in samples]),
+        captions=[sample.captions for sample in samples],
+        targets=targets,
+        identity=[sample.identity for sample in samples],
+    )

@@ -1,0 +1,52 @@
+"""Which frames of a video make a training clip.
+
+Every rule returns exactly the number of frames asked for, ascending, whatever the video's length; a video shorter than
+the clip repeats frames.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def spaced_frames(anchor: int, length: int, count: int, max_skip: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` evenly spaced frame numbers that include `anchor`, ascending; the spacing is drawn from 1..max_skip.
+
+    The spacing shrinks until the clip fits into a video of `length`; a video shorter than the clip repeats frames.
+    """
+    if length < count:
+        repeated = rng.integers(0, length, count - length)
+        return np.sort(np.concatenate([np.arange(length), repeated]))
+    greatest = max_skip if count == 1 else min(max_skip, (length - 1) // (count - 1))
+    spacing = int(rng.integers(1, max(greatest, 1) + 1))
+    # the anchor may take any place of the clip at which the clip stays inside the video
+    first = max(0, count - 1 - (length - 1 - anchor) // spacing)
+    last = min(count - 1, anchor // spacing)
+    if first > last:  # the anchor fits no place at this spacing: move the clip as little as possible
+        start = min(max(anchor - spacing * (count // 2), 0), length - 1 - spacing * (count - 1))
+        return start + spacing * np.arange(count)
+    place = int(rng.integers(first, last + 1))
+    return anchor + spacing * (np.arange(count) - place)
+
+
+def published_frames(anchor: int, length: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """ReferFormer's rule for Ref-YouTube-VOS: two neighbours within 3 frames, the rest from outside them; ascending.
+
+    Kept as published: a frame can come twice, two frames never include the later neighbour. Beyond it: where the
+    published rule stops with an error (fewer than half as many frames as are missing), frames repeat.
+    """
+    if count == 1:
+        return np.array([anchor])
+    near, far = (int(step) for step in rng.integers(1, 4, 2))
+    local = [anchor, max(0, anchor - near), min(length - 1, anchor + far)]
+    missing = count - len(local)
+    if missing > 0:
+        outside = np.concatenate([np.arange(min(local)), np.arange(max(local), length)])
+        if len(outside) > missing:
+            local += list(rng.choice(outside, missing, replace=False))
+        elif length >= missing:
+            local += list(rng.choice(length, missing, replace=False))
+        else:
+            extra = missing - length
+            local += [*range(length), *rng.choice(length, extra, replace=extra > length)]
+    return np.sort(local)[:count]

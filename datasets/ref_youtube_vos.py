@@ -1,0 +1,154 @@
+"""Ref-YouTube-VOS on disk: reading the official tree as `ReferringVideo`, and writing one.
+
+    ROOT/meta_expressions/SPLIT/meta_expressions.json   videos -> {frames, expressions -> {exp, obj_id}}
+    ROOT/SPLIT/JPEGImages/VIDEO/FRAME.jpg
+    ROOT/SPLIT/Annotations/VIDEO/FRAME.png              pixel = object id; not given for valid and test
+    ROOT/train/meta.json                                categories; not needed here, written for other readers
+
+A sentence has exactly one object. Listed frames are every fifth of 30 a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from datasets import tree
+from util.errors import InputError
+from util.types import Expression, ReferringVideo
+
+FPS = 6.0
+
+
+def read_ref_youtube_vos(root: str | Path, split: str = "train") -> Sequence[ReferringVideo]:
+    """The videos of a split, in the order of their ids.
+
+    `valid` is the official validation list where both its JSON and test's are there: the videos of the first minus
+    those of the second (202). Without answers in the JSON, `object_ids` and `masks` are None. A `fps` beside a video's
+    frames (our writer's) goes before the constant 6. Raises InputError when something is missing or malformed.
+    """
+    root = Path(root)
+    path = _sentences_path(root, split)
+    videos = tree.read_videos(path)
+    test = _sentences_path(root, "test")
+    if split == "valid" and test.is_file():
+        others = tree.read_videos(test)
+        videos = {video: entry for video, entry in videos.items() if video not in others}
+    ids = sorted(videos)
+    answered = {video for video in ids if _is_answered(videos[video], video, path)}
+    tree.require_folders(root / split / "JPEGImages", ids, "the frames")
+    if answered:
+        tree.require_folders(root / split / "Annotations", sorted(answered), "the object masks")
+    return tree.LazyVideos(ids, lambda video: _video(root / split, video, videos[video], video in answered))
+
+
+def _sentences_path(root: Path, split: str) -> Path:
+    return root / "meta_expressions" / split / "meta_expressions.json"
+
+
+def _is_answered(entry: dict[str, Any], video: str, path: Path) -> bool:
+    """Whether the sentences name their objects: all of a video's do, or none."""
+    ids = [expression.get("obj_id") for expression in entry["expressions"].values()]
+    if None in ids and set(ids) != {None}:
+        raise InputError(f"{path}: video {video} answers some of its sentences (obj_id) and others not; complete it")
+    for value in ids:
+        if value is not None and not str(value).isdecimal():
+            raise InputError(f"{path}: video {video} has the object id {value!r}; ids are whole numbers")
+    return bool(ids) and None not in ids
+
+
+def _video(folder: Path, video: str, entry: dict[str, Any], answered: bool) -> ReferringVideo:
+    names = tuple(entry["frames"])
+    frames = tree.frames_of(folder / "JPEGImages" / video, names, float(entry.get("fps", FPS)))
+    expressions = tuple(
+        Expression(key, value["exp"], (int(value["obj_id"]),) if answered else None, value.get("type"))
+        for key, value in entry["expressions"].items()
+    )
+    masks = LabelMasks(folder / "Annotations" / video, names, frames) if answered else None
+    return ReferringVideo(video, frames, names, expressions, masks)
+
+
+class LabelMasks:
+    """Masks of a video whose annotation PNGs hold object ids."""
+
+    def __init__(self, folder: Path, names: Sequence[str], frames: tree.FolderVideo) -> None:
+        self._folder, self._names, self._frames = folder, names, frames
+
+    def read(self, index: int, object_ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Masks bool [N, H, W] and states int8 [N]. Raises InputError for a missing, unreadable or misfitting PNG."""
+        labels = tree.read_labels(self._folder / f"{self._names[index]}.png", self._frames.size)
+        masks = labels[None] == np.asarray(object_ids, np.int64)[:, None, None]
+        return masks, tree.states_of(masks)
+
+
+def write_ref_youtube_vos(
+    videos: Iterable[ReferringVideo], root: str | Path, split: str, *, quality: int = tree.JPEG_QUALITY
+) -> tree.Written:
+    """Write videos as a split of a new tree at `root`; `quality` is the JPEGs'.
+
+    Sentences with several objects or none are left out: the layout has no place for them. The JSON comes last, so an
+    interrupted tree is not taken for a whole one. Raises InputError for a folder that is not empty, objects that
+    overlap, or an id beyond 255.
+    """
+    root = tree.new_folder(Path(root))
+    listed: dict[str, Any] = {}
+    objects: dict[str, Any] = {}
+    left_out: list[str] = []
+    for video in videos:
+        tree.plain_name(video.id, root)
+        kept = [e for e in video.expressions if e.object_ids is None or len(e.object_ids) == 1]
+        left_out += [
+            f"{video.id}/{e.id}: {len(e.object_ids or ())} objects" for e in video.expressions if e not in kept
+        ]
+        tree.write_frames(root / split / "JPEGImages" / video.id, video, quality)
+        ids = sorted({i for e in video.expressions for i in e.object_ids or ()})
+        if video.masks is not None:
+            _write_labels(root / split / "Annotations" / video.id, video, ids)
+        listed[video.id] = {
+            "expressions": {e.id: _expression(e) for e in kept},
+            "frames": list(video.frame_names),
+            "fps": video.frames.fps,
+        }
+        objects[video.id] = {"objects": {str(i): {"category": "object"} for i in ids}}
+    tree.write_json(root / split / "meta.json", {"videos": objects})
+    tree.write_json(_sentences_path(root, split), {"videos": listed})
+    return tree.Written(root, len(listed), sum(len(v["expressions"]) for v in listed.values()), tuple(left_out))
+
+
+def _expression(expression: Expression) -> dict[str, Any]:
+    entry: dict[str, Any] = {"exp": expression.text}
+    if expression.object_ids:
+        entry["obj_id"] = str(expression.object_ids[0])
+    return entry | ({"type": expression.type} if expression.type else {})
+
+
+def _write_labels(folder: Path, video: ReferringVideo, ids: Sequence[int]) -> None:
+    if ids and not 1 <= min(ids) <= max(ids) <= 255:
+        raise InputError(f"video {video.id}: object ids must be 1 to 255 in a palette PNG; write MeViS layout instead")
+    assert video.masks is not None
+    folder.mkdir(parents=True)
+    for index, name in enumerate(video.frame_names):
+        masks, _ = video.masks.read(index, ids)
+        if (masks.sum(0) > 1).any():
+            raise InputError(f"video {video.id}: objects overlap in frame {name}; write MeViS layout instead")
+        labels = (masks * np.asarray(ids, np.uint8)[:, None, None]).sum(0, dtype=np.uint8)
+        image = Image.fromarray(labels.reshape(video.frames.size))
+        image.putpalette(_PALETTE)
+        image.save(folder / f"{name}.png")
+
+
+def _palette() -> list[int]:
+    """PASCAL VOC's colours: bits of the id spread over the three channels, so that neighbours differ strongly."""
+    colours = []
+    for label in range(256):
+        for channel in range(3):
+            bits = (label >> channel + 3 * place & 1 for place in range(3))
+            colours.append(sum(bit << 7 - place for place, bit in enumerate(bits)))
+    return colours
+
+
+_PALETTE = _palette()
