@@ -249,8 +249,8 @@ def _load_pretrained(config: TextEncoderConfig) -> PreTrainedModel:
 
 
 def _factory(arch: PretrainedConfig) -> Any:
-    # An encoder-decoder (T5) is asked for its encoder alone.
-    return AutoModelForTextEncoding if getattr(arch, "is_encoder_decoder", False) else AutoModel
+    # An encoder-decoder (T5) is asked for its encoder alone; the encoder's own config no longer says what it was.
+    return AutoModelForTextEncoding if hasattr(arch, "num_decoder_layers") else AutoModel
 
 
 def _read_tokenizer(path: Path, limit: int) -> Tokenizer:
@@ -266,7 +266,8 @@ def _convert_tokenizer(folder: Path, limit: int) -> Tokenizer:
     try:
         fast = AutoTokenizer.from_pretrained(folder, use_fast=True, local_files_only=True)
     except Exception as error:  # a folder that is something else raises half a dozen unrelated types
-        raise InputError(f"{folder} holds no tokenizer ({error}); {_ADVICE}") from error
+        reason = " ".join(str(error).split())[:80]
+        raise InputError(f"{folder} holds no tokenizer ({reason}); {_ADVICE}") from error
     if not hasattr(fast, "backend_tokenizer") or fast.pad_token_id is None:
         raise InputError(f"the tokenizer in {folder} is not a fast one with a padding token; name another")
     return Tokenizer(fast.backend_tokenizer, limit=limit, pad_id=fast.pad_token_id)

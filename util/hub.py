@@ -7,6 +7,8 @@ from pathlib import Path
 
 from util.errors import InputError
 
+_FILES = (".pth", ".pt", ".bin", ".safetensors", ".json")  # a missing file, not a repository's name
+
 
 def local_folder(source: str, patterns: Sequence[str], *, what: str, advice: str) -> Path:
     """`source` itself when it is a folder, else the hub repository of that id, downloaded once.
@@ -18,7 +20,7 @@ def local_folder(source: str, patterns: Sequence[str], *, what: str, advice: str
     if path.is_dir():
         return path
     problem = f"no {what} at {source!r}: it is no folder here"
-    if source.startswith((".", "/", "~")) or source.count("/") > 1 or path.suffix:
+    if source.startswith((".", "/", "~")) or source.count("/") > 1 or path.suffix in _FILES:
         raise InputError(f"{problem}; {advice}")
 
     # Imported here: it costs half a second, and most runs read a folder.
