@@ -237,6 +237,14 @@ def test_micro_batches_add_up_to_the_batch(protocol: Protocol) -> None:
         torch.testing.assert_close(one, other)
 
 
+def test_what_the_normaliser_counts() -> None:
+    targets = rectangle_targets(1, 4, frames=3)
+    states = torch.tensor([[1, 1, 0], [0, 0, 2], [1, 2, 2], [1, 1, 1]], dtype=torch.int8).view(1, 4, 1, 3)
+    objects = torch.tensor([True, True, True, False]).view(1, 4, 1)
+    count = Normaliser.from_targets(replace(targets, states_BENT=states, objects_BEN=objects))
+    assert (count.frames.item(), count.clips.item(), count.presence.item()) == (2 + 0 + 1, 2, 3 + 2 + 1 + 3)
+
+
 def test_sentences_are_a_batch_dimension() -> None:
     targets, prediction = _mixed_targets(), random_prediction(2, 3)
     flat = replace(prediction, **{name: getattr(prediction, name).flatten(0, 1)[:, None] for name in TENSORS})

@@ -185,17 +185,30 @@ def test_more_objects_than_queries_merges_the_smallest() -> None:
     assert chosen[0] == chosen[2] == chosen[3] != chosen[1]
 
 
-def test_merging_ignores_a_frame_where_a_part_is_unknown_and_keeps_empty_slots_out() -> None:
-    targets = rectangle_targets(1, 2, objects=3)
+def test_merging_ignores_a_frame_where_a_part_is_unknown() -> None:
+    targets = rectangle_targets(1, 1, objects=3)
     states = targets.states_BENT.clone()
-    states[0, 0, :, 0] = IGNORE
-    states[0, 1, 2] = IGNORE
-    objects = torch.tensor([[[True, True, True], [True, True, False]]])
-    merged, rows = merge_smallest(replace(targets, states_BENT=states, objects_BEN=objects), 2)
+    states[:, :, :, 0] = IGNORE
+    merged, _ = merge_smallest(replace(targets, states_BENT=states), 2)
     assert merged.states_BENT[0, 0, 1].tolist() == [IGNORE, PRESENT, PRESENT]
-    assert merged.states_BENT[0, 1, 1].tolist() == [PRESENT] * 3
-    kept = rows[0, 1, :2].argsort()
-    assert torch.equal(merged.masks_BENTHW[0, 1], targets.masks_BENTHW[0, 1, kept])
+
+
+def test_merging_keeps_empty_slots_out_whatever_they_hold() -> None:
+    targets = rectangle_targets(1, 1, objects=3)
+    masks, states = targets.masks_BENTHW.clone(), targets.states_BENT.clone()
+    masks[0, 0, 1] = True
+    states[0, 0, :, 0] = torch.tensor([ABSENT, PRESENT, ABSENT])
+    states[0, 0, 1, 1] = IGNORE
+    masks[0, 0, 0::2, 0] = False
+    objects = torch.tensor([[[True, False, True]]])
+    filled = replace(targets, masks_BENTHW=masks, states_BENT=states, objects_BEN=objects)
+    merged, rows = merge_smallest(filled, 2)
+    order = rows[0, 0, 0::2].argsort() * 2
+    assert sorted(order.tolist()) == [0, 2]
+    assert torch.equal(merged.masks_BENTHW[0, 0], masks[0, 0, order])
+    assert torch.equal(merged.states_BENT[0, 0], states[0, 0, order])
+    last = cxcywh_to_xyxy(targets.boxes_BENT4[0, 0, order[1], 1:])
+    torch.testing.assert_close(cxcywh_to_xyxy(merged.boxes_BENT4[0, 0, 1]), torch.cat((torch.zeros(1, 4), last)))
 
 
 def test_the_grid_samples_cell_centres_and_pads_odd_canvases() -> None:
