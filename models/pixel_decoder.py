@@ -44,8 +44,6 @@ class VisionLanguageBlock(nn.Module):
         """Self-attention on the reduced grid, brought back to full size; tokens [M, T*H*W, C]."""
         clips, frames, dim, h, w = x_MTCHW.shape
         size = (h // self.reduction, w // self.reduction)
-        if min(size) == 0:
-            raise ValueError(f"a {h}x{w} stride-4 grid is too small: each side needs {self.reduction} cells (32 px)")
         coded = x_MTCHW + position_M1CHW
         value = x_MTCHW
         if self.reduction > 1:

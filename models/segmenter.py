@@ -33,6 +33,7 @@ from util.protocol import CORRECTED, Protocol
 from util.types import ExpressionFeatures, Prediction, TextFeatures, TrackingMemory, VideoFeatures
 
 LEVELS = 4
+SMALLEST_SIDE = 29
 CLASS_PRIOR = 0.01
 
 
@@ -122,9 +123,12 @@ class Segmenter(nn.Module):
     ) -> VideoFeatures:
         """Everything that needs no sentence. `sizes_B2` (height, width) without padding; None: nothing is padded.
 
-        Times are seconds; None numbers the frames. Raises ValueError when a size exceeds the canvas.
+        Times are seconds; None numbers the frames. Raises ValueError for frames too small for the pixel decoder's
+        attention, which looks at every eighth cell of the stride-4 grid.
         """
         batch, frames, _, height, width = frames_BTCHW.shape
+        if min(height, width) < SMALLEST_SIDE:
+            raise ValueError(f"frames of {height}x{width} are too small: a side needs {SMALLEST_SIDE} pixels")
         device = frames_BTCHW.device
         canvas = torch.tensor([height, width], device=device)
         padded = sizes_B2 is not None and (sizes_B2.is_cuda or bool((sizes_B2 != canvas.to(sizes_B2)).any()))
