@@ -30,15 +30,14 @@ def test_swin_equals_torchvision_where_no_window_covers_a_whole_side():
     reference = SwinTransformer([4, 4], 24, list(SMALL.depths), list(SMALL.heads), [7, 7]).double().eval()
     load_into_torchvision(reference, swin.state_dict(), video=False)
     frames = clip(1, 1, 3, 232, 260)
-    x = frames[0]
-    with torch.no_grad():
-        levels = swin(frames)
-        for number, layer in enumerate(reference.features):
-            x = layer(x)
-            if number % 2:
-                expected = getattr(swin, f"norm{number // 2}")(x).permute(0, 3, 1, 2)
-                torch.testing.assert_close(levels[number // 2], expected, atol=1e-8, rtol=1e-8)
+    levels, x = swin(frames), frames[0]
+    for number, layer in enumerate(reference.features):
+        x = layer(x)
+        if number % 2:
+            expected = getattr(swin, f"norm{number // 2}")(x).permute(0, 3, 1, 2)
+            torch.testing.assert_close(levels[number // 2], expected, atol=1e-8, rtol=1e-8)
     assert [tuple(level.shape[-2:]) for level in levels] == [(58, 65), (29, 33), (15, 17), (8, 9)]
+    assert_same_gradients(swin, levels[3], reference, expected, video=False)
 
 
 # two temporal windows; one clipped temporal window with a spatial shift; one frame; sides below 7 (the index quirk)
@@ -48,14 +47,26 @@ def test_video_swin_equals_torchvision(shape):
     reference = SwinTransformer3d([1, 4, 4], 24, list(SMALL.depths), list(SMALL.heads), [8, 7, 7]).double().eval()
     load_into_torchvision(reference, video_swin.state_dict(), video=True)
     frames = clip(1, shape[0], 3, *shape[1:])
-    with torch.no_grad():
-        levels = video_swin(frames)
-        x = reference.patch_embed(frames.transpose(1, 2))
-        for number, layer in enumerate(reference.features):
-            x = layer(x)
-            if number % 2 == 0:
-                expected = x[0].permute(0, 3, 1, 2)
-                torch.testing.assert_close(levels[number // 2], expected, atol=1e-8, rtol=1e-8)
+    levels, x = video_swin(frames), reference.patch_embed(frames.transpose(1, 2))
+    for number, layer in enumerate(reference.features):
+        x = layer(x)
+        if number % 2 == 0:
+            expected = x[0].permute(0, 3, 1, 2)
+            torch.testing.assert_close(levels[number // 2], expected, atol=1e-8, rtol=1e-8)
+    assert_same_gradients(video_swin, levels[3], reference, expected, video=True)
+
+
+def assert_same_gradients(
+    ours: nn.Module, our_level: torch.Tensor, reference: nn.Module, level: torch.Tensor, *, video: bool
+) -> None:
+    """Of the last level's energy, for every weight before its output norm."""
+    (our_level**2).sum().backward()
+    (level**2).sum().backward()
+    gradients = {key: p.grad for key, p in ours.named_parameters() if p.grad is not None}
+    renamed = torchvision_names(gradients, video=video)
+    assert {key.split(".")[-1] for key in renamed} == {"weight", "bias", "relative_position_bias_table"}
+    for key, gradient in renamed.items():
+        torch.testing.assert_close(gradient, reference.get_parameter(key).grad, atol=1e-8, rtol=1e-7)
 
 
 def load_into_torchvision(reference: nn.Module, state: dict[str, torch.Tensor], *, video: bool) -> None:
