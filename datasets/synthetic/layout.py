@@ -21,8 +21,8 @@ MOTIONS = ("still", "left", "right", "up", "down", "circling", "approaching", "r
 
 _WEIGHTS = {"still": 1.2, "left": 1.2, "right": 1.2, "up": 0.8, "down": 0.8, "circling": 0.8}
 _WEIGHTS |= {"approaching": 0.8, "receding": 0.6}
-_PLACES = 5  # candidate paths per thing, of which the freest is taken
-_ROOM = 0.12  # overlap with the things already placed that is accepted at once
+_PLACES = 3  # candidate paths per thing, of which the freest is taken
+_ROOM = 0.4  # overlap with the things already placed that is accepted at once: some occlusion is wanted
 
 Item = TypeVar("Item")
 
@@ -85,7 +85,7 @@ def draw_world(draw: Draw, aspect: float, things: int, *, twins: bool, late: boo
 
     twins: two of them look the same in everything. late: one enters late. returning: one leaves and comes back.
     """
-    pan = draw.between(-0.05, 0.05), draw.between(-0.025, 0.025)
+    pan = draw.between(-0.065, 0.065), draw.between(-0.03, 0.03)
     camera = Camera(pan, sway=draw.between(0.0, 0.012), phase=draw.between(0, 2 * np.pi))
     stage = Stage(aspect, camera.reach)
     looks = _draw_looks(draw, things, twins)
@@ -111,12 +111,16 @@ def _draw_looks(draw: Draw, things: int, twins: bool) -> list[Look]:
     shapes = draw.some(SHAPES, draw.pick((2, 3)))
     colours = draw.some(COLOURS, draw.pick((2, 3)))
     textures = draw.some(TEXTURES, 2 if draw.chance(0.7) else 3)
+    # The first copies take the shape once and the colour once, so that neither word alone usually suffices.
+    shares = draw.some(("shape", "colour"), 2)
     looks: list[Look] = []
     for number in range(things):
         look = Look(shapes[0], colours[0], draw.pick(textures), draw.pick(tuple(SIZES)))
-        if looks:
+        if twins and number == 1:
+            look = looks[0]
+        elif looks:
             other = draw.pick(looks)
-            shared = draw.pick(("shape", "colour", "both"), (0.42, 0.42, 0.16))
+            shared = shares.pop() if shares else draw.pick(("shape", "colour", "both"))
             shape = draw.pick([shape for shape in shapes if shape != other.shape])
             colour = draw.pick([colour for colour in colours if colour != other.colour])
             look = replace(
@@ -124,8 +128,6 @@ def _draw_looks(draw: Draw, things: int, twins: bool) -> list[Look]:
                 shape=shape if shared == "colour" else other.shape,
                 colour=colour if shared == "shape" else other.colour,
             )
-        if twins and number == 1:
-            look = looks[0]
         looks.append(look)
     return looks
 

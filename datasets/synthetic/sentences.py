@@ -57,11 +57,14 @@ class Moves:
             return _is_returning(track)
         if seen_T.sum() < 6:
             return None
+        # What a thing does out of the picture nobody can tell: its way as a whole is arguable.
+        away = bool(track.gone_T[_span(seen_T)].any())
         if self.motion in _DIRECTIONS:
             axis, sign = _DIRECTIONS[self.motion]
-            return _goes(track.centre_T2[seen_T], axis, sign)
+            goes = _goes(track.centre_T2[seen_T], axis, sign)
+            return None if away and goes else goes
         if self.motion == "circling":
-            return _is_circling(track.centre_T2[seen_T])
+            return None if away else _is_circling(track.centre_T2[seen_T])
         if self.motion == "still":
             return _is_still(track, seen_T)
         radius_T = track.radius_T[seen_T]
@@ -82,33 +85,36 @@ class Program:
 
 
 class Judge:
-    """Answers programs about one world, judging each claim about each thing once."""
+    """Answers programs about one world, judging each claim once."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._verdicts: dict[tuple[Looks | Moves, int], bool | None] = {}
+        self._verdicts: dict[Looks | Moves, list[bool | None]] = {}
 
-    def holds(self, claim: Looks | Moves, thing: Thing) -> bool | None:
-        key = (claim, thing.id)
-        if key not in self._verdicts:
-            self._verdicts[key] = claim.true_of(thing, self._world)
-        return self._verdicts[key]
+    def verdicts(self, claim: Looks | Moves) -> list[bool | None]:
+        """Whether the claim is true of each of the world's things, in their order."""
+        if claim not in self._verdicts:
+            self._verdicts[claim] = [claim.true_of(thing, self._world) for thing in self._world.things]
+        return self._verdicts[claim]
 
     def referents(self, program: Program) -> tuple[int, ...] | None:
         """Ids of the things the program is true of, ascending; None where it is arguable of any thing."""
+        rows = [self.verdicts(claim) for claim in program.claims]
         found = []
-        for thing in self._world.things:
-            verdicts = []
-            for claim in program.claims:
-                verdicts.append(self.holds(claim, thing))
-                if verdicts[-1] is False:
-                    break
-            if False in verdicts:
+        for order, thing in enumerate(self._world.things):
+            column = [row[order] for row in rows]
+            if False in column:
                 continue
-            if None in verdicts:
+            if None in column:
                 return None
             found.append(thing.id)
         return tuple(sorted(found))
+
+
+def _span(seen_T: np.ndarray) -> slice:
+    """From the first to the last moment seen."""
+    shown = np.flatnonzero(seen_T)
+    return slice(shown[0], shown[-1] + 1)
 
 
 _DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (1, -1), "down": (1, 1)}
@@ -164,13 +170,13 @@ def _leaves_again(track: Track) -> bool:
 
 
 def _is_returning(track: Track) -> bool | None:
-    shown = np.flatnonzero(track.seen_T >= _SEEN)
-    if not len(shown):
+    seen_T = track.seen_T >= _SEEN
+    if not seen_T.any():
         return None
-    between = slice(shown[0], shown[-1] + 1)
-    if track.gone_T[between].sum() >= 3 and shown[0] == 0 and shown[-1] == len(track.seen_T) - 1:
+    span = _span(seen_T)
+    if track.gone_T[span].sum() >= 3 and seen_T[0] and seen_T[-1]:
         return True
-    return False if track.seen_T[between].min() > 0.1 and not track.gone_T[shown[-1] :].any() else None
+    return False if track.seen_T[span].min() > 0.1 and not track.gone_T[span.stop :].any() else None
 
 
 # How each motion is said after a noun.
