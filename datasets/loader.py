@@ -79,6 +79,7 @@ def train_batches(
         collate_fn=_collate_guarded,
         worker_init_fn=_start_worker if config.workers else None,
         prefetch_factor=4 if config.workers else None,
+        generator=torch.Generator(),  # else starting (or resuming) draws from the global one
     )
     return _unguarded(loader)
 
