@@ -25,7 +25,7 @@ def provenance(device: torch.device | str = "cpu") -> dict[str, Any]:
     Files named on the command line appear as typed; nothing else of the machine's paths is recorded.
     """
     return {
-        "command": shlex.join(["python", _program(), *sys.argv[1:]]),
+        "command": f"python {_program()} {shlex.join(sys.argv[1:])}".strip(),
         "commit": commit(),
         "hardware": hardware(torch.device(device)),
         "python": platform.python_version(),
@@ -92,7 +92,10 @@ def _write(path: Path, text: str) -> Path:
 
 def _program() -> str:
     script = Path(sys.argv[0]).resolve()
-    return str(script.relative_to(ROOT)) if script.is_relative_to(ROOT) else script.name
+    if not script.is_relative_to(ROOT):
+        return script.name
+    inside = script.relative_to(ROOT)
+    return str(inside) if len(inside.parts) == 1 else "-m " + ".".join(inside.with_suffix("").parts)
 
 
 def _git(*words: str) -> str:
