@@ -100,12 +100,12 @@ def _choose(inference: Inference, clips: list[_Clip], answer: _Chosen) -> None:
     presence_T = (presence_TQ * chosen_Q).amax(1).tolist()
     masks = (frame for clip in clips for frame in clip.masks)
     for queries, presence in zip(masks, presence_T, strict=True):
-        mask_HW = np.zeros(inference.source, bool)
+        mask_HW: np.ndarray = np.zeros(inference.source, bool)
         if picks and presence >= inference.presence_below:
             if isinstance(queries, Tensor):
                 mask_HW = inference.finish(queries[picks]).any(0)
             else:
-                mask_HW = np.logical_or.reduce([rle.decode(queries[q]) for q in picks])
+                mask_HW = np.stack([rle.decode(queries[q]) for q in picks]).any(0)
         answer.masks.append(rle.encode(mask_HW))
     answer.scores += (scores_TQ * chosen_Q).amax(1).tolist()
     answer.presence += presence_T

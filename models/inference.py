@@ -224,13 +224,15 @@ def clean_sentences(sentences: Sequence[str], eval_text: Literal["raw", "cleaned
 def evaluating(network: nn.Module) -> Iterator[None]:
     """Evaluation mode and no gradients, and afterwards the mode it was in (validation runs inside training)."""
     training = network.training
-    network.eval()
+    if training:
+        network.eval()
     try:
         # not inference_mode: cached features of a frozen text encoder must remain usable in training
         with torch.no_grad():
             yield
     finally:
-        network.train(training)
+        if training:
+            network.train()
 
 
 def resolve(config: InferenceConfig, network: SegmenterConfig) -> InferenceConfig:

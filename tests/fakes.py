@@ -98,8 +98,8 @@ class FakeSegmenter(nn.Module):
         masks = torch.stack((20 * chosen.float() - 10, torch.full_like(evidence, 10)), 1)  # the second is always wrong
         scores = torch.stack((score, 0.4 * score), 1)
         return Prediction(
-            torch.logit(scores)[..., None].view(*rows, 2, 1), torch.zeros(*rows, 2, 4), masks.view(*rows, *masks.shape[1:]),
-            None, torch.zeros(*rows, 2, 1), torch.zeros(*rows, 2, 2),
+            torch.logit(scores)[..., None].view(*rows, 2, 1), torch.zeros(*rows, 2, 4),
+            masks.view(*rows, *masks.shape[1:]), None, torch.zeros(*rows, 2, 1), torch.zeros(*rows, 2, 2),
         )  # fmt: skip
 
 
