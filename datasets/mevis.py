@@ -120,13 +120,13 @@ class RunLengthMasks:
 def write_mevis(
     videos: Iterable[ReferringVideo], root: str | Path, split: str, *, quality: int = tree.JPEG_QUALITY
 ) -> tree.Written:
-    """Write videos as a split of a new tree at `root`; `quality` is the JPEGs'.
+    """Write videos as a new split of the tree at `root`; `quality` is the JPEGs'.
 
     The objects of all videos are numbered anew, since annotation ids are unique in a split; `obj_id` keeps the
     video's own. The JSON comes last, so an interrupted tree is not taken for a whole one. Raises InputError for a
-    folder that is not empty.
+    split that is there already.
     """
-    folder = tree.new_folder(Path(root)) / split
+    folder = tree.new_folder(Path(root) / tree.plain_name(split, Path(root)))
     listed: dict[str, Any] = {}
     masks: dict[str, list[rle.RLE | None]] = {}
     for number, video in enumerate(videos):
@@ -143,7 +143,7 @@ def write_mevis(
         }
     tree.write_json(folder / "mask_dict.json", masks)
     tree.write_json(folder / "meta_expressions.json", {"videos": listed})
-    return tree.Written(folder.parent, len(listed), sum(len(v["expressions"]) for v in listed.values()), ())
+    return tree.Written(folder, len(listed), sum(len(v["expressions"]) for v in listed.values()), ())
 
 
 def _expression(expression: Expression, annotation: dict[int, int]) -> dict[str, Any]:

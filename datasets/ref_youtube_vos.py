@@ -88,13 +88,15 @@ class LabelMasks:
 def write_ref_youtube_vos(
     videos: Iterable[ReferringVideo], root: str | Path, split: str, *, quality: int = tree.JPEG_QUALITY
 ) -> tree.Written:
-    """Write videos as a split of a new tree at `root`; `quality` is the JPEGs'.
+    """Write videos as a new split of the tree at `root`; `quality` is the JPEGs'.
 
     Sentences with several objects or none are left out: the layout has no place for them. The JSON comes last, so an
-    interrupted tree is not taken for a whole one. Raises InputError for a folder that is not empty, objects that
-    overlap, or an id beyond 255.
+    interrupted tree is not taken for a whole one. Raises InputError for a split that is there already, objects
+    that overlap, or an id beyond 255.
     """
-    root = tree.new_folder(Path(root))
+    root = Path(root)
+    folder = tree.new_folder(root / tree.plain_name(split, root))
+    tree.new_folder(_sentences_path(root, split).parent)
     listed: dict[str, Any] = {}
     objects: dict[str, Any] = {}
     left_out: list[str] = []
@@ -104,19 +106,19 @@ def write_ref_youtube_vos(
         left_out += [
             f"{video.id}/{e.id}: {len(e.object_ids or ())} objects" for e in video.expressions if e not in kept
         ]
-        tree.write_frames(root / split / "JPEGImages" / video.id, video, quality)
+        tree.write_frames(folder / "JPEGImages" / video.id, video, quality)
         ids = sorted({i for e in video.expressions for i in e.object_ids or ()})
         if video.masks is not None:
-            _write_labels(root / split / "Annotations" / video.id, video, ids)
+            _write_labels(folder / "Annotations" / video.id, video, ids)
         listed[video.id] = {
             "expressions": {e.id: _expression(e) for e in kept},
             "frames": list(video.frame_names),
             "fps": video.frames.fps,
         }
         objects[video.id] = {"objects": {str(i): {"category": "object"} for i in ids}}
-    tree.write_json(root / split / "meta.json", {"videos": objects})
+    tree.write_json(folder / "meta.json", {"videos": objects})
     tree.write_json(_sentences_path(root, split), {"videos": listed})
-    return tree.Written(root, len(listed), sum(len(v["expressions"]) for v in listed.values()), tuple(left_out))
+    return tree.Written(folder, len(listed), sum(len(v["expressions"]) for v in listed.values()), tuple(left_out))
 
 
 def _expression(expression: Expression) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from util.protocol import CORRECTED, Protocol
+from util.resize import resized
 
 
 @dataclass(frozen=True)
@@ -85,20 +86,6 @@ class View:
         return images
 
 
-def resized(size: tuple[int, int], short_side: int, max_side: int | None = None) -> tuple[int, int]:
-    """The published resize rule: (height, width) with its short side at `short_side`, or less where the long is bound.
-
-    The long side, at most `max_side`, is truncated, not rounded; an image whose short side fits is left as it is.
-    """
-    short, long = min(size), max(size)
-    if max_side is not None and long / short * short_side > max_side:
-        short_side = round(max_side * short / long)
-    if short == short_side:
-        return size
-    other = int(short_side * long / short)
-    return (short_side, other) if size[0] <= size[1] else (other, short_side)
-
-
 def draw_view(size: tuple[int, int], config: TransformConfig, rng: np.random.Generator) -> View:
     """A random view of frames of `size` (height, width)."""
     flip = bool(rng.random() < config.flip)
@@ -147,7 +134,7 @@ def _colours(frames_THWC: np.ndarray, rng: np.random.Generator, *, published: bo
     if contrast_first:
         frames = frames * np.float32(contrast)
     if saturation != 1.0 or hue != 0.0:
-        frames = _turn_hue(frames, saturation, hue, published=published)
+        frames = turn_hue(frames, saturation, hue, published=published)
     if not contrast_first:
         frames = frames * np.float32(contrast)
     if order is not None:
@@ -157,11 +144,15 @@ def _colours(frames_THWC: np.ndarray, rng: np.random.Generator, *, published: bo
     return np.clip(frames, 0, 255).round().astype(np.uint8)
 
 
-def _turn_hue(frames_THWC: np.ndarray, saturation: float, hue: float, *, published: bool) -> np.ndarray:
+def turn_hue(frames_THWC: np.ndarray, saturation: float, hue: float, *, published: bool) -> np.ndarray:
+    """float32 RGB frames in 0..255 with their saturation multiplied and their hue turned by degrees, by way of HSV.
+
+    Published: out-of-range values go through as they are, and the saturation may exceed 1.
+    """
     shape = frames_THWC.shape
     frames = frames_THWC if published else np.clip(frames_THWC, 0, 255)
     # one tall picture: a single call for all frames. Channels as they are: red for blue mirrors the hue circle only
-    hsv = cv2.cvtColor(np.ascontiguousarray(frames).reshape(-1, shape[2], 3), cv2.COLOR_BGR2HSV)
+    hsv: np.ndarray = cv2.cvtColor(np.ascontiguousarray(frames).reshape(-1, shape[2], 3), cv2.COLOR_BGR2HSV)
     hsv[..., 1] *= saturation
     if not published:
         np.minimum(hsv[..., 1], 1, out=hsv[..., 1])

@@ -46,7 +46,7 @@ class LazyVideos(Sequence[ReferringVideo]):
 class Written:
     """What a writer wrote, and the sentences its layout cannot hold: "video/expression: why"."""
 
-    root: Path
+    folder: Path
     videos: int
     expressions: int
     left_out: tuple[str, ...]
@@ -145,12 +145,15 @@ def states_of(masks_NHW: np.ndarray) -> np.ndarray:
     return np.where(masks_NHW.any((-2, -1)), PRESENT, ABSENT).astype(np.int8)
 
 
-def new_folder(root: Path) -> Path:
-    """An empty folder at `root`, made where it is missing. Raises InputError when it is not empty."""
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise InputError(f"{root} is not empty; give a new folder, so that no data set is mixed with another")
-    root.mkdir(parents=True, exist_ok=True)
-    return root
+def new_folder(folder: Path) -> Path:
+    """An empty folder, made where it is missing. Raises InputError when it is not empty or cannot be made."""
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{folder} is not empty; give a new folder, so that no data set is mixed with another")
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise InputError(f"cannot make the folder {folder}: {error}; choose another") from error
+    return folder
 
 
 def write_frames(folder: Path, video: ReferringVideo, quality: int) -> None:

@@ -77,9 +77,7 @@ class _AvReader:
         self._next = sys.maxsize  # the frame that the decoder gives next; here: none
         self._numbers: dict[int, int] | None = None
         try:
-            self._container = av.open(str(path))
-            self._stream: Any = self._container.streams.video[0]
-            self._stream.thread_type = "AUTO"
+            self._open()
             self._list_frames()
         except (av.FFmpegError, IndexError) as error:
             raise InputError(f"cannot read {path} as a video: {error}; is it a video file, copied whole?") from error
@@ -88,6 +86,13 @@ class _AvReader:
         self.fps = self._rate()
         if self._stream.frames > self._packets:  # fewer than the header promises: trimmed by an edit list, or cut short
             self.read(self.length - 1)
+
+    def _open(self) -> None:
+        import av
+
+        self._container = av.open(str(self.path))
+        self._stream: Any = self._container.streams.video[0]
+        self._stream.thread_type = "AUTO"
 
     def _list_frames(self) -> None:
         """Time stamps of all frames and the numbers of those where decoding can start, without decoding."""
@@ -145,8 +150,11 @@ class _AvReader:
         raise _damaged(self.path, index)
 
     def _seek(self, start: int) -> None:
-        stamp = self._stamps[start] if self._numbers else self._stream.start_time or 0
-        self._container.seek(stamp, stream=self._stream, backward=True)
+        if self._numbers is None:  # a file without time stamps cannot be sought in
+            self._container.close()
+            self._open()
+        else:
+            self._container.seek(self._stamps[start], stream=self._stream, backward=True)
         self._decoder = self._numbered(start)
 
     def _numbered(self, start: int) -> Iterator[tuple[int, Any]]:
