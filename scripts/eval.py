@@ -7,12 +7,10 @@ answer stand the controls that a good score must beat (`--baseline`, `--sentence
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
-
-from tqdm import tqdm
 
 from datasets.loader import SourceConfig, eval_videos
 from datasets.synthetic import SyntheticConfig
@@ -20,13 +18,11 @@ from util.controls import Baseline, answer_with_one_object, true_keys, with_othe
 from util.distributed import World, join_world, leave_world
 from util.errors import InputError
 from util.report import provenance, table, write_csv, write_json
-from util.rle import RLE
-from util.scoring import ExpressionScore, score_video, summarise
+from util.scoring import ExpressionScore, Masks, score_videos, summarise
 from util.types import ReferringVideo
 
 HELP = "score weights on a split: J&F of every sentence, by type, with the protocol's name"
 
-Masks = Sequence[Sequence[RLE]]  # [E][T]
 Answer = Callable[[int, ReferringVideo], Masks]  # of video number n
 
 
@@ -70,40 +66,14 @@ def run(options: argparse.Namespace) -> int:
                 options.weights, world, mode=options.mode, true_key=options.key == "true",
                 short_side=options.short_side, max_side=options.max_side, text_encoder=options.text_encoder,
             )  # fmt: skip
-        other = options.sentence == "other"
-        scores = evaluate(answer, videos, world, limit=options.limit, other_sentences=other)
+        prepare = with_other_sentences if options.sentence == "other" else None
+        scores = score_videos(answer, videos, world, limit=options.limit, prepare=prepare, progress=True)
         if world.is_main:
             about |= {"data": options.data, "split": options.split, "key": options.key, "sentence": options.sentence}
             _report(scores, about | {"ranks": world.size, **provenance(world.device)}, options.out)
     finally:
         leave_world()
     return 0
-
-
-def evaluate(
-    answer: Answer,
-    videos: Sequence[ReferringVideo],
-    world: World,
-    *,
-    limit: int | None = None,
-    other_sentences: bool = False,
-) -> list[ExpressionScore]:
-    """Scores of all sentences of all (or the first `limit`) videos, in the data set's order, on every rank.
-
-    Raises InputError when a video cannot be read or has no truth.
-    """
-    if limit is not None and limit < 1:
-        raise InputError(f"--limit is {limit}; it must be at least 1")
-    count = min(len(videos), limit or len(videos))
-    mine: list[tuple[int, list[ExpressionScore]]] = []
-    for number in tqdm(range(world.rank, count, world.size), desc="videos", disable=not world.is_main):
-        video = videos[number]
-        if other_sentences:
-            video = with_other_sentences(video)
-        if video.expressions:
-            mine.append((number, score_video(answer(number, video), video)))
-    found = sorted((item for part in world.gather(mine) for item in part), key=lambda item: item[0])
-    return [score for _, scores in found for score in scores]
 
 
 def baseline_answer(baseline: Baseline) -> Answer:

@@ -6,16 +6,20 @@ MeViS's protocol, and the one stated here for Ref-YouTube-VOS, whose server neve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from util import rle
+from util.distributed import World
 from util.errors import InputError
 from util.metrics import Statistics, boundary_f, jaccard, statistics
 from util.types import IGNORE, ReferringVideo
+
+Masks = Sequence[Sequence[rle.RLE]]  # [E][T]
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def referred_objects(video: ReferringVideo) -> tuple[int, ...]:
     return tuple(sorted(ids))
 
 
-def score_video(masks_ET: Sequence[Sequence[rle.RLE]], video: ReferringVideo) -> list[ExpressionScore]:
+def score_video(masks_ET: Masks, video: ReferringVideo) -> list[ExpressionScore]:
     """Scores of every sentence, given its predicted run-length masks [E][T] at the video's own size.
 
     Truth is read one frame at a time, so memory does not grow with the video. A sentence none of whose frames is
@@ -99,6 +103,32 @@ def score_video(masks_ET: Sequence[Sequence[rle.RLE]], video: ReferringVideo) ->
         )
         for e, expression in enumerate(sentences) if j_values[e]
     ]  # fmt: skip
+
+
+def score_videos(
+    answer: Callable[[int, ReferringVideo], Masks],
+    videos: Sequence[ReferringVideo],
+    world: World,
+    *,
+    limit: int | None = None,
+    prepare: Callable[[ReferringVideo], ReferringVideo] | None = None,
+    progress: bool = False,
+) -> list[ExpressionScore]:
+    """Scores of all sentences of all (or the first `limit`) videos in their order, the same on every rank.
+
+    Rank r answers videos r, r + size, ...: `answer(number, video)` gives the masks [E][T] of video `number`, as
+    `prepare` leaves it. Raises InputError when a video cannot be read or has no truth.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"{limit} videos are to be scored; give at least 1")
+    numbers = range(world.rank, min(len(videos), limit or len(videos)), world.size)
+    mine: list[tuple[int, list[ExpressionScore]]] = []
+    for number in tqdm(numbers, desc="videos", disable=not (progress and world.is_main)):
+        video = prepare(videos[number]) if prepare else videos[number]
+        if video.expressions:
+            mine.append((number, score_video(answer(number, video), video)))
+    found = sorted((item for part in world.gather(mine) for item in part), key=lambda item: item[0])
+    return [score for _, scores in found for score in scores]
 
 
 def summarise(scores: Iterable[ExpressionScore]) -> dict[str, Any]:

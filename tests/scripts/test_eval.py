@@ -16,10 +16,10 @@ import torch
 
 import main
 from datasets.synthetic import SyntheticConfig, SyntheticVideos
-from scripts.eval import baseline_answer, evaluate
+from scripts.eval import baseline_answer
 from util import rle
 from util.distributed import World
-from util.scoring import summarise, true_masks
+from util.scoring import score_videos, summarise, true_masks
 from util.types import FrameSource, ReferringVideo
 
 WORLD = ["--data", "synthetic", "--videos", "2", "--seed", "5", "--size", "48x64", "--frames", "4", "--device", "cpu"]
@@ -123,9 +123,9 @@ def test_ranks_give_the_single_process_answer() -> None:
             return [value]
 
     for rank in range(2):
-        evaluate(answer, asked, Rank(rank, 2, torch.device("cpu")))
+        score_videos(answer, asked, Rank(rank, 2, torch.device("cpu")))
     shared = sorted((item for part in parts for item in part), key=lambda item: item[0])
-    alone = evaluate(answer, asked, World(0, 1, torch.device("cpu")))
+    alone = score_videos(answer, asked, World(0, 1, torch.device("cpu")))
     assert [score for _, scores in shared for score in scores] == alone
     assert [len(part) for part in parts] == [2, 1]
     assert np.isfinite(summarise(alone)["J&F"])
