@@ -42,9 +42,9 @@ class Normaliser:
     clips     objects that are present in at least one frame
     presence  (object, frame) pairs labelled present or absent, plus the frames of no-target sentences
 
-    The whole step's is the sum (`+`) over its micro-batches and the mean over the ranks, since DDP averages gradients:
-    all-reduce `as_tensor()`, divide by the world size, `from_tensor`. A count below 1 divides by 1, as published.
-    Objects count before any are merged.
+    The whole step's is the sum over its micro-batches (`+`) and its ranks (sum `as_tensor()`, then `from_tensor`); the
+    losses then add up over both, so under DDP, which averages gradients, they are multiplied by the world size. A
+    count below 1 divides by 1, as published. Objects count before any are merged.
     """
 
     frames: Tensor
