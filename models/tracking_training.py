@@ -91,11 +91,6 @@ def scheduled_probability(step: float, total: float, final: float = 0.5, warmup:
     return final * min(1.0, (done - warmup) / (1 - warmup))
 
 
-def mix_predictions(masks: Tensor, predicted: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Masks [N, ...], each replaced by the network's own, without gradient, with that probability."""
-    return _sometimes(masks, predicted.detach().to(masks.dtype), probability, generator)
-
-
 # ---- corruption ------------------------------------------------------------------------------------------------------
 
 

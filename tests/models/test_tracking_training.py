@@ -16,7 +16,6 @@ from models.tracking_training import (
     dilate,
     drop_patch,
     erode,
-    mix_predictions,
     reference_index,
     roughen,
     scheduled_probability,
@@ -195,13 +194,3 @@ def test_self_prediction_rises_after_the_warm_up() -> None:
     assert shares == pytest.approx([0, 0, 0.25, 0.5, 0.5])
     assert scheduled_probability(1, 100, warmup=0.0) == pytest.approx(0.005)
     assert scheduled_probability(50, 100, final=0.0) == 0
-
-
-def test_own_predictions_replace_whole_masks_without_gradient() -> None:
-    masks, predicted = _squares(200), torch.rand(200, 24, 32, requires_grad=True)
-    mixed = mix_predictions(masks, predicted, 0.3, _generator())
-    own = (mixed == predicted).flatten(1).all(1)
-    assert 0.2 < own.float().mean() < 0.4
-    assert torch.equal(mixed[~own], masks[~own])
-    assert not mixed.requires_grad
-    assert torch.equal(mix_predictions(masks, predicted, 0.0, _generator()), masks)
