@@ -68,7 +68,7 @@ def shorten(keys: tuple[str, ...]) -> str:
 
 
 def empty_segmenter(config: SegmenterConfig, **arguments: Any) -> Segmenter:
-    """A network whose weights are to be overwritten: index tables are right, drawn weights arbitrary.
+    """A network whose weights are to be overwritten: index tables are right, drawn weights are not.
 
     Drawing 176 million normal numbers takes seconds, and every one of them would be replaced.
     """
@@ -77,9 +77,13 @@ def empty_segmenter(config: SegmenterConfig, **arguments: Any) -> Segmenter:
 
 
 class _WithoutDraws(TorchDispatchMode):
-    """Random initialisation leaves tensors as they were allocated."""
-
-    draws = frozenset((torch.ops.aten.uniform_.default, torch.ops.aten.normal_.default, torch.ops.aten.erfinv_.default))
+    """Every draw gives its mean, so that rejection sampling (trunc_normal_) ends too."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return args[0] if func in self.draws else func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.normal_.default:
+            tensor, mean = args[0], args[1] if len(args) > 1 else 0.0
+            return tensor.fill_(mean)
+        if func is torch.ops.aten.uniform_.default:
+            tensor, low, high = args[0], *(args[1:3] if len(args) > 2 else (0.0, 1.0))
+            return tensor.fill_((low + high) / 2)
+        return func(*args, **(kwargs or {}))

@@ -5,7 +5,6 @@ beyond them is dropped by name, and sizes are read from the shapes, so that noth
 from __future__ import annotations
 
 import argparse
-import pickle
 import re
 import warnings
 from collections import Counter
@@ -110,13 +109,13 @@ def _read(path: Path) -> Mapping[str, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"no file {path}; give a released .pth") from None
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path} is no released checkpoint: it is no torch file, or it asks for code to be run, which is refused "
-            f"({str(error).splitlines()[0]})"
-        ) from error
     except Exception as error:  # a cut or foreign file makes the reader fail in a dozen ways
-        raise InputError(f"cannot read {path} as a torch file ({error}); fetch it again") from error
+        foreign = re.search(r"GLOBAL (\S+)", str(error))
+        if foreign:
+            raise InputError(f"{path} asks for code to be run ({foreign[1]}), which is refused: wrong file?") from error
+        raise InputError(
+            f"cannot read {path} as a torch file: it is cut short or something else; fetch it again"
+        ) from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path} holds a {type(content).__name__}, not a checkpoint")
     return content
