@@ -103,9 +103,9 @@ def _choose(inference: Inference, clips: list[_Clip], answer: _Chosen) -> None:
         mask_HW: np.ndarray = np.zeros(inference.source, bool)
         if picks and presence >= inference.presence_below:
             if isinstance(queries, Tensor):
-                mask_HW = inference.finish(queries[picks]).any(0)
+                mask_HW = inference.finish(queries[picks]).max(0)
             else:
-                mask_HW = np.stack([rle.decode(queries[q]) for q in picks]).any(0)
+                mask_HW = np.stack([rle.decode(queries[q]) for q in picks]).max(0)
         answer.masks.append(rle.encode(mask_HW))
     answer.scores += (scores_TQ * chosen_Q).amax(1).tolist()
     answer.presence += presence_T
