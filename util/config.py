@@ -78,6 +78,15 @@ def to_dict(config: Any) -> Any:
     return str(config) if isinstance(config, Path) else config
 
 
+def changed_keys(old: Any, new: Any, where: str = "") -> list[str]:
+    """Dotted keys under which two `to_dict` results differ, missing ones included."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return [] if old == new else [where]
+    keys = sorted(old.keys() | new.keys())
+    prefix = f"{where}." if where else ""
+    return [key for name in keys for key in changed_keys(old.get(name), new.get(name), f"{prefix}{name}")]
+
+
 class _Loader(yaml.SafeLoader):
     """SafeLoader with YAML 1.2's booleans and floats."""
 

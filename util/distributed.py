@@ -39,6 +39,10 @@ class World:
         dist.all_reduce(total)
         return total.tolist()
 
+    def any(self, value: bool) -> bool:
+        """Whether `value` is true on any rank."""
+        return self.sum([value])[0] > 0
+
     def gather(self, value: Any) -> list[Any]:
         """Every rank's `value`, in rank order, on every rank. CPU tensors and plain data only."""
         if self.size == 1:

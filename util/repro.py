@@ -1,38 +1,89 @@
-"""A training batch on disk, so that the step it broke can be run again: safetensors for tensors, JSON for words."""
+"""Training batches on disk, so that the step they broke can be run again: safetensors for tensors, JSON for words."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
+from util.distributed import World
+from util.errors import InputError
 from util.types import ClipBatch, Targets
 
 
-def save_batches(folder: Path, batches: Sequence[ClipBatch], **facts: object) -> Path:
-    """Write batch_0.safetensors, ... and batches.json (captions, identities and `facts`) into `folder`."""
+def save_repro(
+    folder: Path, batches: Sequence[ClipBatch], tensors: Mapping[str, Mapping[str, Tensor]], **facts: object
+) -> Path:
+    """Write batch_0.safetensors, ..., a file for each of `tensors`, and batches.json into `folder`.
+
+    The last holds captions, identities and `facts`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for index, batch in enumerate(batches):
-        tensors = {name: getattr(batch, name) for name in _TENSORS} | vars(batch.targets)
-        save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, folder / f"batch_{index}.safetensors")
+        _write(
+            folder / f"batch_{index}.safetensors", {**{n: getattr(batch, n) for n in _FIELDS}, **vars(batch.targets)}
+        )
+    for stem, named in tensors.items():
+        _write(folder / f"{stem}.safetensors", named)
     words = [{"captions": batch.captions, "identity": batch.identity} for batch in batches]
     (folder / "batches.json").write_text(json.dumps({"batches": words, **facts}, indent=1), encoding="utf-8")
     return folder
 
 
+def stop_unless_finite(
+    parts: Sequence[tuple[ClipBatch, float]],
+    gradient_norm: float,
+    world: World,
+    *,
+    folder: Path,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+) -> None:
+    """Raise InputError on every rank when a loss of any rank, or the gradient they share, is not finite.
+
+    `parts` are this rank's micro-batches and their losses. The ranks whose loss is to blame save those batches with
+    `tensors` (all ranks save all of theirs where none is: gradients mix everybody's) below `folder`.
+    """
+    suspects = [(batch, loss) for batch, loss in parts if not math.isfinite(loss)]
+    blamed, broken = world.sum([bool(suspects), not math.isfinite(gradient_norm)])
+    if not blamed and not broken:
+        return
+    if blamed and not suspects:
+        raise InputError("the loss of another rank is not finite; that rank has saved its batch")
+    chosen = suspects or parts
+    place = save_repro(
+        folder / f"rank_{world.rank}",
+        [batch for batch, _ in chosen],
+        tensors,
+        losses=[str(loss) for _, loss in chosen],
+        gradient_norm=str(gradient_norm),
+    )
+    raise InputError(
+        f"the loss or its gradient is not finite (losses {[loss for _, loss in chosen]}, gradient {gradient_norm}). "
+        f"Batch: {'; '.join(line for batch, _ in chosen for line in batch.identity)}. It is saved with the weights and "
+        f"generator states in {place}. Look at these clips, or lower optim.lr, lengthen optim.warmup_steps or set amp "
+        "false; the same command goes on from the last checkpoint"
+    )
+
+
 def load_batches(folder: Path) -> list[ClipBatch]:
-    """The batches `save_batches` wrote, on the CPU."""
+    """The batches that `save_repro` wrote, on the CPU."""
     words = json.loads((folder / "batches.json").read_text(encoding="utf-8"))["batches"]
     batches = []
     for index, said in enumerate(words):
         tensors = load_file(folder / f"batch_{index}.safetensors")
-        own = {name: tensors.pop(name) for name in _TENSORS}
+        own = {name: tensors.pop(name) for name in _FIELDS}
         batches.append(
             ClipBatch(**own, captions=said["captions"], targets=Targets(**tensors), identity=said["identity"])
         )
     return batches
 
 
-_TENSORS = ("frames_BTCHW", "sizes_B2", "times_BT")
+_FIELDS = ("frames_BTCHW", "sizes_B2", "times_BT")
+
+
+def _write(path: Path, named: Mapping[str, Tensor]) -> None:
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}, path)

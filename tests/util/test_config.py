@@ -9,7 +9,7 @@ from typing import Literal
 
 import pytest
 
-from util.config import from_dict, load_config, to_dict
+from util.config import changed_keys, from_dict, load_config, to_dict
 from util.errors import InputError
 from util.protocol import CORRECTED, PUBLISHED, Protocol
 
@@ -77,6 +77,12 @@ def test_round_trip_through_json() -> None:
         Optim(2.0, (), "cosine"), (Source("mevis", Path("a/b")),), (1, 2), {"model_type": "roberta"}, 0.5, PUBLISHED
     )
     assert from_dict(Config, json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_changed_keys_are_named() -> None:
+    old, new = to_dict(Config()), to_dict(Config(optim=Optim(lr=1.0), size=(1, 2), arch={"a": 1}))
+    assert changed_keys(old, new) == ["arch", "optim.lr", "size"]
+    assert changed_keys(old, old) == []
 
 
 @pytest.mark.parametrize(

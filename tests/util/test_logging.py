@@ -19,6 +19,7 @@ def lines(folder: Path) -> list[dict]:
 
 def test_events_are_json_lines_even_when_a_number_is_not_finite(tmp_path: Path) -> None:
     log = RunLog(tmp_path, stream=io.StringIO())
+    log.open()
     log.event("train", 3, loss=1.5, worst=float("nan"), note="x")
     log.close()
     assert lines(tmp_path) == [{"event": "train", "step": 3, "loss": 1.5, "worst": "nan", "note": "x"}]
@@ -27,12 +28,14 @@ def test_events_are_json_lines_even_when_a_number_is_not_finite(tmp_path: Path) 
 
 def test_a_resumed_log_forgets_what_came_after_the_checkpoint(tmp_path: Path) -> None:
     log = RunLog(tmp_path, stream=io.StringIO())
+    log.open()
     for step in (1, 2, 3):
         log.event("train", step, loss=float(step))
     log.close()
     with (tmp_path / "log.jsonl").open("a") as file:
         file.write('{"event": "train", "st')
-    resumed = RunLog(tmp_path, start=2, stream=io.StringIO())
+    resumed = RunLog(tmp_path, stream=io.StringIO())
+    resumed.open(after=2)
     resumed.event("train", 3, loss=30.0)
     resumed.close()
     assert [(line["step"], line["loss"]) for line in lines(tmp_path)] == [(1, 1.0), (2, 2.0), (3, 30.0)]
@@ -41,6 +44,7 @@ def test_a_resumed_log_forgets_what_came_after_the_checkpoint(tmp_path: Path) ->
 def test_other_ranks_are_silent(tmp_path: Path) -> None:
     stream = io.StringIO()
     log = RunLog(tmp_path / "run", enabled=False, stream=stream)
+    log.open()
     log.event("train", 1, loss=1.0)
     log.say("hello")
     log.close()

@@ -1,0 +1,107 @@
+"""What a batch of clips costs: the network as training runs it, with references, corruption and its own mistakes."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from models.criterion import Criterion, Normaliser
+from models.references import References
+from models.segmenter import Segmenter
+from util.distributed import World
+from util.types import ClipBatch, ExpressionFeatures, Targets, TextFeatures, TrackingMemory
+
+
+class TrainingStep(nn.Module):
+    """Segmenter and criterion as one module, which is what a wrapper for several processes needs.
+
+    `amp`: bf16 autocast; coordinates and losses stay in float32.
+    """
+
+    def __init__(self, segmenter: Segmenter, criterion: Criterion, *, amp: bool) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+        self.criterion = criterion
+        self.amp = amp
+
+    def forward(self, batch: ClipBatch, references: References | None, normaliser: Normaliser) -> dict[str, Tensor]:
+        """Un-weighted losses by name (see `Criterion`), and their weighted total, "loss"."""
+        segmenter = self.segmenter
+        with self._autocast(batch):
+            video = segmenter.encode_video(batch.frames_BTCHW, batch.times_BT, batch.sizes_B2)
+            text = segmenter.encode_text(batch.captions)
+            features = segmenter.encode_expressions(video, text)
+            tracking = None if references is None else self._track(batch, features, text, references)
+            prediction = segmenter.decode(features, tracking, aux=True)
+            losses = self.criterion(prediction, batch.targets, batch.sizes_B2, normaliser).losses
+        return {"loss": self.criterion.total(losses), **losses}
+
+    def _track(
+        self, batch: ClipBatch, features: ExpressionFeatures, text: TextFeatures, references: References
+    ) -> TrackingMemory:
+        if references.some_own:
+            # weights that autocast turns into bf16 without gradient must not be kept for the decoder that follows
+            with torch.no_grad(), self._autocast(batch, cache=False):
+                references = references.with_own(self.segmenter.decode(features))
+        rows = references.index_BT[:, :, None, None, None].expand_as(batch.frames_BTCHW)
+        return self.segmenter.track(
+            features.gather_frames(references.index_BT),
+            references.masks_BEThw,
+            references.present_BET,
+            frames_BTCHW=batch.frames_BTCHW.gather(1, rows),
+            text=text,
+        )
+
+    def _autocast(self, batch: ClipBatch, *, cache: bool = True) -> torch.autocast:
+        device = batch.frames_BTCHW.device.type
+        return torch.autocast(device, torch.bfloat16, enabled=self.amp, cache_enabled=cache)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A micro-batch and what it cost: detached losses, "loss" the total."""
+
+    batch: ClipBatch
+    losses: dict[str, Tensor]
+
+
+def accumulate(
+    module: nn.Module, batch: ClipBatch, references: References | None, world: World, *, micro_batch: int
+) -> list[Part]:
+    """Add the gradients of this rank's `batch` to the parameters', `micro_batch` clips at a time.
+
+    Losses are divided by counts over the batches of all ranks, so that losses, and gradients, add up to those of the
+    one big batch. `module` is a `TrainingStep`, or one wrapped in DDP.
+    """
+    counts = world.sum(Normaliser.from_targets(batch.targets).as_tensor().tolist())
+    normaliser = Normaliser.from_tensor(torch.tensor(counts, dtype=torch.float32, device=world.device))
+    starts = range(0, len(batch.captions), micro_batch)
+    parts = []
+    for start in starts:
+        part = cut_batch(batch, start, start + micro_batch).to(world.device)
+        told = references.clips(start, start + micro_batch).to(world.device) if references is not None else None
+        last = start == starts[-1]
+        # gradients travel once, after the last part
+        with nullcontext() if last or not isinstance(module, DistributedDataParallel) else module.no_sync():
+            losses = module(part, told, normaliser)
+            (losses["loss"] * world.size).backward()  # DDP takes the mean over the ranks, ours is a sum
+        parts.append(Part(part, {name: value.detach() for name, value in losses.items()}))
+    return parts
+
+
+def cut_batch(batch: ClipBatch, start: int, stop: int) -> ClipBatch:
+    """Clips `start` to `stop` of a batch, on the same canvas."""
+    cut = slice(start, stop)
+    return replace(
+        batch,
+        frames_BTCHW=batch.frames_BTCHW[cut],
+        sizes_B2=batch.sizes_B2[cut],
+        times_BT=batch.times_BT[cut],
+        captions=batch.captions[cut],
+        targets=Targets(**{name: tensor[cut] for name, tensor in vars(batch.targets).items()}),
+        identity=batch.identity[cut],
+    )

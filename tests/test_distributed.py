@@ -1,0 +1,94 @@
+"""Two gloo processes are one: losses, weights, log and validation agree with the single process's."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from micro_run import WORLD, micro_config, micro_dict
+from safetensors.torch import load_file
+
+from engine import train
+from util.distributed import World, join_world
+from util.errors import InputError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+RANK = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+torch.set_num_threads(1)
+from util.config import from_dict
+import engine
+engine.train(from_dict(engine.TrainConfig, json.loads(sys.argv[2])))
+"""
+
+
+def lines(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def in_two_processes(config: dict) -> None:
+    port = str(free_port())
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, str(ROOT), json.dumps(config)],
+            env=os.environ
+            | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+            | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in ranks:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+
+
+def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
+    """A batch of 4 as 2 ranks x 2 micro-batches of 1, with clips of one and of two frames, against 1 x 4."""
+    held_out = {"kind": "synthetic", "synthetic": {"seed": 9, "videos": 3, **WORLD}}
+    inference = {"short_side": 32, "max_side": 64, "window": 2}
+    shared = {"steps": 4, "batch": 4, "validation": {"source": held_out, "every": 4, "inference": inference}}
+    one, two = tmp_path / "one", tmp_path / "two"
+    train(micro_config(one, micro_batch=4, **shared))
+    in_two_processes(micro_dict(two, micro_batch=1, **shared))
+    first, second = lines(one), lines(two)
+    assert len(first) == len(second) == 5
+    for mine, theirs in zip(first[:4], second[:4], strict=True):
+        assert mine == pytest.approx(theirs, rel=2e-4, abs=2e-5)
+    assert first[4] == pytest.approx(second[4], abs=0.02)
+    weights, others = (load_file(folder / "step_0000004" / "model.safetensors") for folder in (one, two))
+    for key in weights:
+        torch.testing.assert_close(weights[key], others[key], atol=2e-4, rtol=1e-3)
+    # a run may go on with another number of processes
+    assert train(micro_config(two, micro_batch=4, **(shared | {"steps": 5}))).step == 5
+
+
+def test_a_world_of_one_needs_no_group() -> None:
+    world = join_world("cpu")
+    assert world == World(0, 1, torch.device("cpu")) and world.is_main
+    assert world.sum([1, 2.5]) == [1.0, 2.5]
+    assert world.gather("x") == ["x"] and world.any(True) and not world.any(False)
+    world.barrier()
+
+
+def test_devices_that_are_not_there_are_refused() -> None:
+    with pytest.raises(InputError, match="unknown device"):
+        join_world("cpuu")
+    with pytest.raises(InputError, match=r"torch sees \d+ GPUs"):
+        join_world("cuda:99")
