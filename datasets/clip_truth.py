@@ -35,6 +35,10 @@ def read_masks(video: ReferringVideo, distinct: np.ndarray, ids: Sequence[int]) 
 
 
 def view_objects(masks_NTHW: np.ndarray, known_NT: np.ndarray, view: View, protocol: Protocol) -> ClipTruth:
+    """The truth [N, T, H, W] of the source's frames as `view` shows it; what is seen there is present, else absent.
+
+    known_NT: the source's own states, of which IGNORE is kept.
+    """
     masks = view.masks(np.ascontiguousarray(masks_NTHW))
     if protocol.box_from == "mask":
         corners = masks_to_boxes(masks)

@@ -25,6 +25,9 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 DIVISOR = 32
 
+# Random streams beside each clip's own, which is [seed, n].
+_ORDER, _SENTENCES, _LENGTH = 1, 2, 3
+
 
 @dataclass(frozen=True)
 class ClipConfig:
@@ -37,6 +40,16 @@ class ClipConfig:
     max_skip: int = 5  # greatest distance between neighbouring frames of a spaced clip
     transform: TransformConfig = field(default_factory=TransformConfig)
     protocol: Protocol = CORRECTED
+
+    def __post_init__(self) -> None:
+        counts = (*self.lengths, self.expressions, self.max_objects, self.max_skip)
+        if not self.lengths or min(counts) < 1:
+            raise InputError("clips need frames, expressions, max_objects and max_skip of at least 1")
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The choices of frames per clip."""
+        return (self.frames,) if isinstance(self.frames, int) else self.frames
 
 
 @dataclass(frozen=True)
@@ -56,22 +69,21 @@ class ClipSample:
     identity: str
 
 
-# ---- clips -----------------------------------------------------------------------------------------------------------
-
-
 def frames_at(config: ClipConfig, seed: int, step: int) -> int:
     """Frames per clip at a global step."""
-    if isinstance(config.frames, int):
-        return config.frames
-    return int(np.random.default_rng([seed, step]).choice(config.frames))
+    return int(_generator(_LENGTH, seed, step).choice(config.lengths))
+
+
+def _generator(stream: int, *key: int) -> np.random.Generator:
+    return np.random.default_rng([*key, stream, len(key)])
 
 
 class ClipDataset:
     """Clips of one source of videos, numbered without end; one pass (epoch) after another, each in its own order.
 
-    With `every_clip` a pass visits every group of sentences at every stretch of `frames` frames of every video, as the
-    published recipe counts its epochs. Otherwise it visits every video once, at a random place; this needs no look
-    at the videos beforehand, and suits a synthetic world that makes each video when it is asked for.
+    With `every_clip` a pass visits every sentence (in groups of `expressions`) at every stretch of `frames` frames of
+    every video, as the published recipe counts its epochs. Otherwise it visits every video once, at a random place;
+    this needs no look at the videos beforehand, and suits a synthetic world that makes a video when it is asked for.
     """
 
     def __init__(
@@ -105,43 +117,30 @@ class ClipDataset:
         """Clip `n` with that many frames."""
         passed, place = divmod(n, len(self))
         if self._order is None or self._order[0] != passed:
-            self._order = passed, np.random.default_rng([self.seed, passed, 1]).permutation(len(self))
+            self._order = passed, _generator(_ORDER, self.seed, passed).permutation(len(self))
         entry = int(self._order[1][place])
         number = int(np.searchsorted(self._first, entry, side="right")) - 1
         video, rng = self.videos[number], np.random.default_rng([self.seed, n])
         _check_answers(video)
-        stretch = (
-            entry - int(self._first[number]) if self._every_clip else int(rng.integers(_stretches(video, self.config)))
-        )
-        chosen, anchor = self._place(video, stretch, rng.permutation(len(video.expressions)), rng)
+        stretch = entry - int(self._first[number])
+        if not self._every_clip:
+            stretch = int(rng.integers(_stretches(video, self.config)))
+        group, block = divmod(stretch, _blocks(video, self.config))
+        # one order of the sentences for the whole pass, so that the groups of a stretch hold each of them once
+        order = _generator(_SENTENCES, self.seed, passed, number).permutation(len(video.expressions))
+        count = self.config.expressions
+        chosen = [video.expressions[order[place % len(order)]] for place in range(group * count, (group + 1) * count)]
+        anchor = block * max(self.config.lengths)
         if self.config.sampler == "published":
             index = published_frames(anchor, len(video.frames), frames, rng)
-        else:
+        else:  # the anchor anywhere in its stretch, so that no frame is only ever a neighbour
+            anchor = int(rng.integers(anchor, min(anchor + max(self.config.lengths), len(video.frames))))
             index = spaced_frames(anchor, len(video.frames), frames, self.config.max_skip, rng)
         return cut_clip(video, chosen, index, self.config, rng, note=f"clip {n} of seed {self.seed}")
 
-    def _place(
-        self, video: ReferringVideo, stretch: int, order: np.ndarray, rng: np.random.Generator
-    ) -> tuple[list[Expression], int]:
-        """The sentences and the anchor frame of a video's stretch."""
-        group, block = divmod(stretch, _blocks(video, self.config))
-        count = self.config.expressions
-        if count == 1:
-            chosen = [video.expressions[group]]
-        else:
-            chosen = [video.expressions[order[(group * count + i) % len(order)]] for i in range(count)]
-        anchor = block * _longest(self.config)
-        if self.config.sampler == "spaced":  # anywhere in its block, so that no frame is only ever a neighbour
-            anchor = int(rng.integers(anchor, min(anchor + _longest(self.config), len(video.frames))))
-        return chosen, anchor
-
-
-def _longest(config: ClipConfig) -> int:
-    return config.frames if isinstance(config.frames, int) else max(config.frames)
-
 
 def _blocks(video: ReferringVideo, config: ClipConfig) -> int:
-    return -(-len(video.frames) // _longest(config))
+    return -(-len(video.frames) // max(config.lengths))
 
 
 def _stretches(video: ReferringVideo, config: ClipConfig) -> int:
@@ -190,9 +189,6 @@ def cut_clip(
         objects_EN=torch.stack([torch.arange(config.max_objects) < len(e.object_ids or ()) for e in expressions]),
         identity=f"{note}: video {video.id}, sentences {named}, frames {index_T.tolist()}, {view}",
     )
-
-
-# ---- batch -----------------------------------------------------------------------------------------------------------
 
 
 def collate(samples: Sequence[ClipSample], divisor: int = DIVISOR) -> ClipBatch:

@@ -10,22 +10,18 @@ import numpy as np
 
 
 def spaced_frames(anchor: int, length: int, count: int, max_skip: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` evenly spaced frame numbers that include `anchor`, ascending; the spacing is drawn from 1..max_skip.
+    """`count` evenly spaced frame numbers that include `anchor`, ascending.
 
-    The spacing shrinks until the clip fits into a video of `length`; a video shorter than the clip repeats frames.
+    The spacing is drawn from those of 1..max_skip with which the clip fits into a video of `length` frames; a video
+    shorter than the clip is taken whole, with some of its frames repeated.
     """
     if length < count:
         repeated = rng.integers(0, length, count - length)
         return np.sort(np.concatenate([np.arange(length), repeated]))
-    greatest = max_skip if count == 1 else min(max_skip, (length - 1) // (count - 1))
-    spacing = int(rng.integers(1, max(greatest, 1) + 1))
+    after = length - 1 - anchor
+    spacing = int(rng.choice([s for s in range(1, max_skip + 1) if anchor // s + after // s >= count - 1]))
     # the anchor may take any place of the clip at which the clip stays inside the video
-    first = max(0, count - 1 - (length - 1 - anchor) // spacing)
-    last = min(count - 1, anchor // spacing)
-    if first > last:  # the anchor fits no place at this spacing: move the clip as little as possible
-        start = min(max(anchor - spacing * (count // 2), 0), length - 1 - spacing * (count - 1))
-        return start + spacing * np.arange(count)
-    place = int(rng.integers(first, last + 1))
+    place = int(rng.integers(max(0, count - 1 - after // spacing), min(count - 1, anchor // spacing) + 1))
     return anchor + spacing * (np.arange(count) - place)
 
 

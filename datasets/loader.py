@@ -95,6 +95,8 @@ class _MixedClips:
             raise InputError("no data sources; give at least one under data.sources")
         if any(source.weight <= 0 for source in config.sources):
             raise InputError("the weight of a data source must be above 0; leave out sources you do not want")
+        if config.seed < 0:
+            raise InputError(f"data.seed must be 0 or more, not {config.seed}")
         self.config, self.per_step = config, per_step
         self.datasets = [
             ClipDataset(

@@ -11,7 +11,7 @@ A sentence has any number of objects, or none. `object_ids` are the annotation i
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from util.errors import InputError
 from util.types import Expression, ReferringVideo
 
 FPS = 6.0  # 13.2 s and 79 frames of a mean video, in the data set's own statistics
+
+_Answers = list[tuple[int, ...] | None]  # annotation ids of each sentence, None where they are not given
 
 
 def read_mevis(root: str | Path, split: str = "train") -> Sequence[ReferringVideo]:
@@ -40,12 +42,11 @@ def read_mevis(root: str | Path, split: str = "train") -> Sequence[ReferringVide
     annotations = _Annotations(folder / "mask_dict.json")
     if any(any(found) for found in answers.values()):
         annotations.require()
-    return tree.LazyVideos(ids, lambda video: _video(folder, video, videos[video], answers[video], annotations))
+    return tree.LazyVideos(ids, partial(_video, folder, videos, answers, annotations))
 
 
-def _answers(entry: dict[str, Any], video: str, path: Path) -> list[tuple[int, ...] | None]:
-    """Annotation ids of each sentence, or None where they are not given."""
-    found: list[tuple[int, ...] | None] = []
+def _answers(entry: dict[str, Any], video: str, path: Path) -> _Answers:
+    found: _Answers = []
     for expression in entry["expressions"].values():
         ids = expression.get("anno_id")
         if ids is None:
@@ -60,18 +61,19 @@ def _answers(entry: dict[str, Any], video: str, path: Path) -> list[tuple[int, .
 
 def _video(
     folder: Path,
-    video: str,
-    entry: dict[str, Any],
-    answers: Sequence[tuple[int, ...] | None],
+    videos: dict[str, dict[str, Any]],
+    answers: dict[str, _Answers],
     annotations: _Annotations,
+    video: str,
 ) -> ReferringVideo:
+    entry = videos[video]
     names = tuple(entry["frames"])
     frames = tree.frames_of(folder / "JPEGImages" / video, names, float(entry.get("fps", FPS)))
     expressions = tuple(
         Expression(key, value["exp"], ids, value.get("type"))
-        for (key, value), ids in zip(entry["expressions"].items(), answers, strict=True)
+        for (key, value), ids in zip(entry["expressions"].items(), answers[video], strict=True)
     )
-    masks = RunLengthMasks(annotations, video, frames) if None not in answers else None
+    masks = RunLengthMasks(annotations, video, frames) if None not in answers[video] else None
     return ReferringVideo(video, frames, names, expressions, masks)
 
 

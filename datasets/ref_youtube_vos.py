@@ -11,6 +11,7 @@ A sentence has exactly one object. Listed frames are every fifth of 30 a second.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def read_ref_youtube_vos(root: str | Path, split: str = "train") -> Sequence[Ref
     tree.require_folders(root / split / "JPEGImages", ids, "the frames")
     if answered:
         tree.require_folders(root / split / "Annotations", sorted(answered), "the object masks")
-    return tree.LazyVideos(ids, lambda video: _video(root / split, video, videos[video], video in answered))
+    return tree.LazyVideos(ids, partial(_video, root / split, videos, answered))
 
 
 def _sentences_path(root: Path, split: str) -> Path:
@@ -61,14 +62,15 @@ def _is_answered(entry: dict[str, Any], video: str, path: Path) -> bool:
     return bool(ids) and None not in ids
 
 
-def _video(folder: Path, video: str, entry: dict[str, Any], answered: bool) -> ReferringVideo:
+def _video(folder: Path, videos: dict[str, dict[str, Any]], answered: set[str], video: str) -> ReferringVideo:
+    entry = videos[video]
     names = tuple(entry["frames"])
     frames = tree.frames_of(folder / "JPEGImages" / video, names, float(entry.get("fps", FPS)))
     expressions = tuple(
-        Expression(key, value["exp"], (int(value["obj_id"]),) if answered else None, value.get("type"))
+        Expression(key, value["exp"], (int(value["obj_id"]),) if video in answered else None, value.get("type"))
         for key, value in entry["expressions"].items()
     )
-    masks = LabelMasks(folder / "Annotations" / video, names, frames) if answered else None
+    masks = LabelMasks(folder / "Annotations" / video, names, frames) if video in answered else None
     return ReferringVideo(video, frames, names, expressions, masks)
 
 

@@ -21,7 +21,7 @@ OFF_BY = 1  # pixels by which a mask may miss its frame's size: DAVIS has a mask
 
 
 class LazyVideos(Sequence[ReferringVideo]):
-    """Videos by id, each built when it is indexed."""
+    """Videos by id, each built by `build(id)` when it is indexed."""
 
     def __init__(self, ids: Iterable[str], build: Callable[[str], ReferringVideo]) -> None:
         self.ids = tuple(ids)

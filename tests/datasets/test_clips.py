@@ -239,12 +239,13 @@ def test_an_item_is_a_function_of_seed_and_number() -> None:
 
 
 def test_a_pass_visits_every_sentence_at_every_stretch() -> None:
-    """Six sentences in three pairs, 8 frames in blocks of 3: nine clips, anchors 0, 3 and 6 three times each."""
+    """Six sentences in three pairs, 8 frames in stretches of 3: nine clips, each sentence in three of them."""
     config = ClipConfig(frames=3, expressions=2, transform=STILL, sampler="published")
     dataset = ClipDataset([video((1,), (2,), (3,), (1,), (2,), ())], config, seed=0, every_clip=True)
     assert len(dataset) == 9
     for first in (0, 9):
         drawn = [dataset[n] for n in range(first, first + 9)]
+        assert set(Counter(caption for sample in drawn for caption in sample.captions).values()) == {3}
         assert all(len(set(sample.captions)) == 2 for sample in drawn)
     single = ClipDataset([video((1,), (2,), ())], replace(config, expressions=1, frames=1), seed=0, every_clip=True)
     seen = Counter((s.captions[0], float(s.times_T)) for s in (single[n] for n in range(len(single))))
@@ -262,6 +263,12 @@ def test_too_few_sentences_are_repeated() -> None:
     dataset = ClipDataset([video((1,), ())], ClipConfig(frames=1, expressions=5, transform=STILL), seed=0)
     counts = Counter(dataset[0].captions)
     assert set(counts) == {"the 0. left thing", "the 1. left thing"} and set(counts.values()) == {2, 3}
+
+
+@pytest.mark.parametrize("change", [{"frames": 0}, {"frames": ()}, {"expressions": 0}, {"max_skip": 0}])
+def test_clips_of_nothing_are_refused(change: dict) -> None:
+    with pytest.raises(InputError, match="at least 1"):
+        ClipConfig(**change)
 
 
 def test_data_that_cannot_be_trained_on_is_refused() -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import pickle
+import signal
 from fractions import Fraction
 from itertools import islice
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from datasets.clips import ClipConfig
 from datasets.loader import DataConfig, SourceConfig, eval_videos, interleave, samples_per_epoch, train_batches
 from datasets.mevis import write_mevis
+from datasets.ref_youtube_vos import write_ref_youtube_vos
 from datasets.synthetic import SyntheticConfig, SyntheticVideos
 from datasets.transforms import TransformConfig
 from util.errors import InputError
@@ -40,6 +47,33 @@ def test_workers_do_not_change_the_data() -> None:
         assert_equal(one, other)
 
 
+def test_workers_survive_the_signals_that_the_training_process_answers() -> None:
+    batches = train_batches(DataConfig(CONFIG.sources, CLIP, workers=1, seed=3), per_rank=2)
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(worker.pid, number)
+    for _ in range(8):  # more than are prefetched
+        next(batches)
+    batches.close()
+    worker.join(20)
+    assert worker.exitcode == 0
+
+
+@pytest.mark.parametrize("kind", ["synthetic", "mevis", "ref_youtube_vos"])
+def test_sources_reach_workers_that_are_started_afresh(kind: str, tmp_path: Path) -> None:
+    """Where processes are spawned instead of forked, they get the videos by pickle."""
+    write = {"mevis": write_mevis, "ref_youtube_vos": write_ref_youtube_vos}.get(kind)
+    if write:
+        write(SyntheticVideos(WORLD)[:1], tmp_path, "train")
+    videos = eval_videos(SourceConfig(kind, root=str(tmp_path), synthetic=WORLD))
+    ours, copied = videos[0], pickle.loads(pickle.dumps(videos))[0]
+    ids = sorted({i for e in ours.expressions for i in e.object_ids})
+    assert ours.expressions == copied.expressions and ids
+    assert np.array_equal(ours.frames[1], copied.frames[1])
+    assert np.array_equal(ours.masks.read(1, ids)[0], copied.masks.read(1, ids)[0])
+
+
 def test_starting_at_a_step_is_resuming() -> None:
     for one, other in zip(take(6)[4:], take(2, start=4), strict=True):
         assert_equal(one, other)
@@ -64,6 +98,12 @@ def test_all_clips_of_a_step_have_the_same_length_and_both_lengths_come() -> Non
     assert set(lengths) == {1, 3}
 
 
+def test_the_process_random_state_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    take(2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_another_seed_gives_other_clips() -> None:
     other = take(3, DataConfig(CONFIG.sources, CLIP, workers=0, seed=4))
     assert [b.identity for b in take(3)] != [b.identity for b in other]
@@ -80,7 +120,7 @@ def test_interleaving_is_exact_and_numbers_each_source_without_gaps() -> None:
             assert abs(count - upto * share / 1000) <= 2
 
 
-def test_sources_mix(tmp_path) -> None:
+def test_sources_mix(tmp_path: Path) -> None:
     write_mevis(
         SyntheticVideos(SyntheticConfig(seed=9, videos=2, frames=5, height=32, width=48)), tmp_path / "m", "train"
     )
@@ -94,7 +134,7 @@ def test_sources_mix(tmp_path) -> None:
     assert sentences > 0 and samples_per_epoch(config) == 6 + pairs
 
 
-def test_a_pass_over_a_tree_visits_every_sentence_and_stretch(tmp_path) -> None:
+def test_a_pass_over_a_tree_visits_every_sentence_and_stretch(tmp_path: Path) -> None:
     write_mevis(SyntheticVideos(SyntheticConfig(videos=2, frames=5, height=32, width=48)), tmp_path / "m", "train")
     source = SourceConfig("mevis", root=str(tmp_path / "m"))
     clip = ClipConfig(frames=2, sampler="published", transform=SMALL)
@@ -105,7 +145,7 @@ def test_a_pass_over_a_tree_visits_every_sentence_and_stretch(tmp_path) -> None:
     assert total == 3 * len(expected) == len(captions)
 
 
-def test_a_bad_file_is_one_clear_error_also_from_a_worker(tmp_path) -> None:
+def test_a_bad_file_is_one_clear_error_also_from_a_worker(tmp_path: Path) -> None:
     write_mevis(SyntheticVideos(SyntheticConfig(videos=1, frames=2, height=32, width=48)), tmp_path / "m", "train")
     for frame in (tmp_path / "m/train/JPEGImages").rglob("*.jpg"):
         frame.write_bytes(frame.read_bytes()[:200])
@@ -119,6 +159,7 @@ def test_a_bad_file_is_one_clear_error_also_from_a_worker(tmp_path) -> None:
     "config, message",
     [
         (DataConfig(()), "no data sources"),
+        (DataConfig(seed=-1), "seed"),
         (DataConfig((SourceConfig(weight=0.0),)), "weight"),
         (DataConfig((SourceConfig("mevis"),)), "no root"),
         (DataConfig((SourceConfig("ref_youtube_vos", root="/nowhere"),)), "meta_expressions.json"),
