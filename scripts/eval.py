@@ -40,8 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sentence", choices=("own", "other"), default="own", help="other: ask another sentence of the same video"
     )
     parser.add_argument("--short-side", type=int, help="pixels of the network's input (default: the weights' own)")
-    parser.add_argument("--max-side", type=int, help="at most this many on its long side (default: the weights' own)")
     parser.add_argument("--text-encoder", help="folder or hub id, for released weights that come without a tokenizer")
+    parser.add_argument(
+        "--tracking", choices=("none", "rgb"), default="none", help="of a released .pth: rgb if it is TF-RVOS's"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--out", type=Path, help="folder for results.json and expressions.csv")
     world = parser.add_argument_group("synthetic world")
@@ -64,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
         else:
             answer, about = network_answer(
                 options.weights, world, mode=options.mode, true_key=options.key == "true",
-                short_side=options.short_side, max_side=options.max_side, text_encoder=options.text_encoder,
+                short_side=options.short_side, text_encoder=options.text_encoder, tracking=options.tracking,
             )  # fmt: skip
         prepare = with_other_sentences if options.sentence == "other" else None
         scores = score_videos(answer, videos, world, limit=options.limit, prepare=prepare, progress=True)
@@ -85,19 +87,20 @@ def network_answer(
     weights: str,
     world: World,
     *,
-    mode: str | None,
+    mode: Literal["track", "clip"] | None,
     true_key: bool,
     short_side: int | None,
-    max_side: int | None,
     text_encoder: str | None,
+    tracking: Literal["none", "rgb"],
 ) -> tuple[Answer, dict[str, Any]]:
-    """The network's answers, and what to say of them in a report: protocol, mode, size."""
+    """The network's answers, and what to say of them in a report: protocol and inference settings."""
     from models.checkpoint import load_segmenter
-    from models.key_frame import InferenceConfig, segment_video
+    from models.key_frame import segment_video
+    from scripts.segment import stored_settings, with_size
 
-    segmenter = load_segmenter(weights, text_encoder=text_encoder, device=str(world.device))
-    given: dict[str, Any] = {"mode": mode, "short_side": short_side, "max_side": max_side}
-    config = replace(InferenceConfig(), **{name: value for name, value in given.items() if value is not None})
+    segmenter = load_segmenter(weights, text_encoder=text_encoder, tracking=tracking, device=world.device)
+    config = with_size(stored_settings(weights), short_side)
+    config = replace(config, mode=mode or config.mode)
 
     def answer(number: int, video: ReferringVideo) -> Masks:
         sentences = [expression.text for expression in video.expressions]

@@ -16,6 +16,7 @@ import torch
 
 import main
 from datasets.synthetic import SyntheticConfig, SyntheticVideos
+from models.inference import InferenceConfig
 from scripts.eval import baseline_answer
 from util import rle
 from util.distributed import World
@@ -55,6 +56,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> Network:
     stand_in = Network([])
     loaded = SimpleNamespace(config=SimpleNamespace(protocol=SimpleNamespace(name="corrected")))
     monkeypatch.setattr("models.checkpoint.load_segmenter", lambda *a, **k: loaded)
+    monkeypatch.setattr("scripts.segment.stored_settings", lambda weights: InferenceConfig(short_side=48, max_side=64))
     monkeypatch.setattr("models.key_frame.segment_video", stand_in.segment)
     return stand_in
 
@@ -82,7 +84,7 @@ def test_the_truth_scores_100_and_results_say_where_they_come_from(
 def test_options_reach_the_engine(network: Network) -> None:
     main.main(["eval", "--weights", "x", *WORLD, "--mode", "clip", "--short-side", "96", "--limit", "1"])
     ((_, config, keys),) = network.asked
-    assert (config.mode, config.short_side, keys) == ("clip", 96, None)
+    assert (config.mode, config.short_side, config.max_side, keys) == ("clip", 96, 128, None)
 
 
 def test_true_key_gives_the_largest_true_mask(network: Network) -> None:
