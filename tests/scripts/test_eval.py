@@ -16,7 +16,11 @@ import torch
 
 import main
 from datasets.synthetic import SyntheticConfig, SyntheticVideos
+from models.backbone import BackboneConfig
+from models.checkpoint import save_segmenter
 from models.inference import InferenceConfig
+from models.segmenter import Segmenter, SegmenterConfig
+from models.text_encoder import ROBERTA_BASE, TextEncoderConfig, build_tokenizer, train_byte_level_tokenizer
 from scripts.eval import baseline_answer
 from util import rle
 from util.distributed import World
@@ -105,6 +109,26 @@ def test_other_sentence_is_scored_against_the_original_referent(network: Network
     assert [row["text"] for row in rows] == [text for sentences, _, _ in network.asked for text in sentences]
     assert all(answers[row["text"]] for row in rows)
     assert summary_in(tmp_path)["summary"]["J"] < 0.2  # what was asked for is another object, rightly found
+
+
+@pytest.mark.parametrize("extra", [[], ["--key", "true"], ["--mode", "clip"]])
+def test_a_checkpoint_is_evaluated(extra: list[str], tmp_path: Path) -> None:
+    """From a folder of weights to numbers, with nothing replaced; the weights are random, so any score will do."""
+    size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    text = TextEncoderConfig(arch=ROBERTA_BASE | size | {"vocab_size": 300})
+    train_byte_level_tokenizer((e.text for e in videos()[0].expressions), tmp_path / "t" / "tokenizer.json", 300)
+    config = SegmenterConfig(
+        backbone=BackboneConfig("tiny"), text=text, hidden_dim=32, heads=2, encoder_layers=1, decoder_layers=1,
+        feedforward=32, points=2, tracking="feature", presence=True,
+    )  # fmt: skip
+    segmenter = Segmenter(config, tokenizer=build_tokenizer(text, search=tmp_path / "t"))
+    save_segmenter(segmenter, tmp_path / "model", extra={"inference": {"short_side": 48, "max_side": 64}})
+    words = ["--weights", str(tmp_path / "model"), *WORLD, "--limit", "1", "--out", str(tmp_path / "out"), *extra]
+    assert main.main(["eval", *words]) == 0
+    results = summary_in(tmp_path / "out")
+    assert results["protocol"] == "corrected"
+    assert results["inference"]["short_side"] == 48
+    assert 0 <= results["summary"]["J&F"] <= 1
 
 
 def test_largest_object_needs_no_network(tmp_path: Path) -> None:
