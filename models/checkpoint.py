@@ -197,9 +197,11 @@ def _locate(source: str | Path) -> Path:
         return path
     advice = f"give a folder with {WEIGHTS_FILE}, a .safetensors or released .pth file, or a hub id while online"
     folder = local_folder(str(source), [WEIGHTS_FILE, TOKENIZER_FILE], what="checkpoint", advice=advice)
-    if not (folder / WEIGHTS_FILE).is_file():
-        raise InputError(f"{source} holds no {WEIGHTS_FILE}; {advice}")
-    return folder / WEIGHTS_FILE
+    # The folder of a training run keeps its weights in model/.
+    for place in (folder, folder / "model"):
+        if (place / WEIGHTS_FILE).is_file():
+            return place / WEIGHTS_FILE
+    raise InputError(f"{source} holds no {WEIGHTS_FILE}; {advice}")
 
 
 def _open(path: Path) -> Any:

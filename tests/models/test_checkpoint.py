@@ -93,6 +93,11 @@ def test_a_round_trip_changes_nothing(tiny: Segmenter, saved: Path, as_file: boo
     assert [p.requires_grad for p in loaded.parameters()] == [p.requires_grad for p in tiny.parameters()]
 
 
+def test_a_training_folder_is_a_checkpoint_too(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "model").symlink_to(saved)
+    assert read_info(tmp_path).extra["steps"] == 7
+
+
 def test_facts_are_read_without_the_weights(saved: Path) -> None:
     info = read_info(saved)
     assert info.extra == {"steps": 7, "inference": {"window": 3}} and info.config.tracking == "feature"
