@@ -28,6 +28,7 @@ NEAR = 5  # a tracked object lies within this many stride-4 cells of its last ma
 class FakeSegmenter(nn.Module):
     """The methods of `Segmenter`, answered by thresholds.
 
+    sizes    of the frames it was shown
     encoded  frame numbers of each encode_video call; read  (frames, sentences) of each encode_expressions call
     tracked  (frame, reference frame) of each tracked decode; handed  reference masks given to `track`
     """
@@ -35,6 +36,7 @@ class FakeSegmenter(nn.Module):
     def __init__(self, **config) -> None:
         super().__init__()
         self.config = SegmenterConfig(**({"tracking": "feature"} | config))
+        self.sizes: set[tuple[int, ...]] = set()
         self.encoded: list[list[int]] = []
         self.read: list[tuple[list[int], int]] = []
         self.tracked: list[tuple[int, int]] = []
@@ -47,6 +49,7 @@ class FakeSegmenter(nn.Module):
 
     def encode_video(self, frames_BTCHW: Tensor, times_BT: Tensor, sizes_B2: Tensor | None = None) -> VideoFeatures:
         assert sizes_B2 is None and len(frames_BTCHW) == 1
+        self.sizes.add(tuple(frames_BTCHW.shape[-2:]))
         self.encoded.append(_numbers(times_BT))
         mean, std = (torch.tensor(x).view(3, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_STD))
         colours = F.avg_pool2d((frames_BTCHW[0] * std + mean).clamp(0, 1), 4)
