@@ -142,8 +142,7 @@ def _loop(run: Run, interrupt: Interrupt) -> Outcome:
     config, world = run.config, run.world
     share = config.batch // world.size
     batches = train_batches(config.data, per_rank=share, rank=world.rank, world=world.size, start=run.step)
-    validation = config.validation
-    every = 0 if validation.source is None else validation.every or max(1, round(run.epoch))
+    every = _validation_interval(config)
     progress = Progress(run.step, run.total)
     saved = run.step
     # all ranks stop at the same step, whichever of them was told to
@@ -161,6 +160,13 @@ def _loop(run: Run, interrupt: Interrupt) -> Outcome:
     if saved < run.step:
         save(run)
     return _finish(run, interrupt)
+
+
+def _validation_interval(config: TrainConfig) -> int:
+    """Steps from one validation to the next; 0 = none."""
+    if config.validation.source is None:
+        return 0
+    return config.validation.every or max(1, samples_per_epoch(config.data) // config.batch)
 
 
 def _finish(run: Run, interrupt: Interrupt) -> Outcome:

@@ -22,7 +22,7 @@ def micro_dict(folder: Path, *, dropout: float = 0.0, steps: int = 20, **changes
         "model": {
             "backbone": {"name": "tiny"},
             "text": {"arch": TEXT | {"hidden_dropout_prob": dropout}, "max_tokens": 120},
-            "hidden_dim": 32, "heads": 4, "encoder_layers": 1, "decoder_layers": 2, "feedforward": 32, "points": 2,
+            "hidden_dim": 64, "heads": 4, "encoder_layers": 1, "decoder_layers": 2, "feedforward": 32, "points": 2,
             "queries": 3, "dropout": dropout, "cross_modal_dropout": dropout,
             "tracking": "feature", "time": True, "presence": True,
         },

@@ -61,7 +61,7 @@ def in_two_processes(config: dict) -> None:
 
 def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
     """A batch of 4 as 2 ranks x 2 micro-batches of 1, with clips of one and of two frames, against 1 x 4."""
-    held_out = {"kind": "synthetic", "synthetic": {"seed": 9, "videos": 3, **WORLD}}
+    held_out = {"kind": "synthetic", "synthetic": {"seed": 9, "videos": 3, **WORLD, "frames": 3}}
     inference = {"short_side": 32, "max_side": 64, "window": 2}
     shared = {"steps": 4, "batch": 4, "validation": {"source": held_out, "every": 4, "inference": inference}}
     one, two = tmp_path / "one", tmp_path / "two"
@@ -69,9 +69,10 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
     in_two_processes(micro_dict(two, micro_batch=1, **shared))
     first, second = lines(one), lines(two)
     assert len(first) == len(second) == 5
-    for mine, theirs in zip(first[:4], second[:4], strict=True):
-        assert mine == pytest.approx(theirs, rel=2e-4, abs=2e-5)
-    assert first[4] == pytest.approx(second[4], abs=0.02)
+    for mine, theirs in zip(first, second, strict=True):
+        assert mine.pop("event") == theirs.pop("event")
+        loose = 0.02 if "J&F" in mine else 2e-5  # a mask's pixel at its threshold
+        assert mine == pytest.approx(theirs, rel=2e-4, abs=loose)
     weights, others = (load_file(folder / "step_0000004" / "model.safetensors") for folder in (one, two))
     for key in weights:
         torch.testing.assert_close(weights[key], others[key], atol=2e-4, rtol=1e-3)

@@ -1,0 +1,266 @@
+"""engine.py and what it is made of: accumulation, references, validation, precision, refusals, and that it learns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from micro_run import WORLD, micro_config
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import engine
+from datasets.loader import train_batches
+from engine import TrainConfig, start, train
+from models.checkpoint import load_segmenter, read_info
+from models.references import draw_references
+from models.tracking_training import CorruptionConfig, TrackingTraining
+from models.training_step import accumulate
+from util.config import load_config
+from util.distributed import World
+from util.errors import InputError
+from util.optimization import learning_rate_share
+from util.protocol import PUBLISHED
+from util.repro import load_batches
+from util.types import ABSENT, IGNORE, ClipBatch, Targets
+
+ROOT = Path(__file__).resolve().parent.parent
+ALONE = World(0, 1, torch.device("cpu"))
+PLAIN = CorruptionConfig(erode=0, dilate=0, boundary=0, drop=0, wrong_object=0, stale=0, jitter=0)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def clip_config(folder: Path, frames: int = 2, **changes: object) -> TrainConfig:
+    config = micro_config(folder, **changes)
+    return replace(config, data=replace(config.data, clip=replace(config.data.clip, frames=frames)))
+
+
+def events(folder: Path, kind: str) -> list[dict]:
+    lines = (json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines())
+    return [line for line in lines if line["event"] == kind]
+
+
+# ---- gradients -------------------------------------------------------------------------------------------------------
+
+
+def gradients(run: engine.Run, batch: ClipBatch, micro_batch: int, progress: float = 1.0) -> dict[str, Tensor]:
+    run.optimizer.zero_grad()
+    told = draw_references(batch, run.config.tracking, progress=progress, seed=1, first_clip=0)
+    accumulate(run.module, batch, told, ALONE, micro_batch=micro_batch)
+    return {name: p.grad.clone() for name, p in run.segmenter.named_parameters() if p.grad is not None}
+
+
+def test_accumulated_gradients_are_those_of_the_big_batch(tmp_path: Path) -> None:
+    """Dropout 0, equal sizes, unequal numbers of valid frames: 4 clips at once, in pairs, one by one."""
+    config = clip_config(tmp_path, batch=4)
+    run = start(config, ALONE)
+    batch = next(train_batches(config.data, per_rank=4))
+    states = batch.targets.states_BENT.clone()
+    states[0], states[1, ..., 0] = ABSENT, ABSENT
+    batch = replace(batch, targets=replace(batch.targets, states_BENT=states))
+    whole = gradients(run, batch, 4)
+    for micro_batch in (2, 1, 3):
+        for name, gradient in gradients(run, batch, micro_batch).items():
+            torch.testing.assert_close(gradient, whole[name], atol=2e-4, rtol=1e-3, msg=f"{name} by {micro_batch}")
+
+
+def test_every_trained_parameter_gets_a_gradient_in_clips_of_one_and_of_two_frames(tmp_path: Path) -> None:
+    """What the wrapper for several processes relies on: no parameter may be left out of a step."""
+    config = clip_config(tmp_path)
+    run = start(config, ALONE)
+    trained = {name for name, p in run.segmenter.named_parameters() if p.requires_grad}
+    for frames in (1, 2):
+        data = replace(config.data, clip=replace(config.data.clip, frames=frames))
+        assert gradients(run, next(train_batches(data, per_rank=2)), 2).keys() == trained
+
+
+def test_bf16_autocast_keeps_losses_close_and_gradients_whole(tmp_path: Path) -> None:
+    """The network's own masks are decoded without gradient first: their bf16 weights must not be reused."""
+    config = clip_config(tmp_path, tracking={"drop_all": 0.0, "self_prediction": 1.0, "warmup": 0.0})
+    run = start(config, ALONE)
+    batch = next(train_batches(config.data, per_rank=2))
+    exact = gradients(run, batch, 2)
+    run.module.amp = True
+    rounded = gradients(run, batch, 2)
+    assert rounded.keys() == exact.keys()
+    flat = [torch.cat([g.flatten() for g in named.values()]) for named in (exact, rounded)]
+    assert nn.functional.cosine_similarity(*flat, dim=0) > 0.98
+    assert all(gradient.any() for name, gradient in rounded.items() if exact[name].abs().max() > 1e-3)
+
+
+# ---- references ------------------------------------------------------------------------------------------------------
+
+
+def batch_of(config: TrainConfig, clips: int) -> ClipBatch:
+    return next(train_batches(config.data, per_rank=clips))
+
+
+def test_references_are_the_masks_of_their_frames(tmp_path: Path) -> None:
+    batch = batch_of(clip_config(tmp_path, frames=4), 4)
+    batch.targets.masks_BENTHW[0, ..., 1, :, :] = False
+    batch.targets.states_BENT[0, ..., 1] = ABSENT
+    batch.targets.states_BENT[1, ..., 2] = IGNORE
+    told = draw_references(batch, TrackingTraining(drop_all=0, corruption=PLAIN), progress=0.0, seed=3, first_clip=0)
+    assert told is not None and not told.some_own
+    assert (told.index_BT - torch.arange(4)).abs().eq(1).all()
+    true_BEThw = batch.targets.masks_BENTHW.any(2)[..., 2::4, 2::4]
+    true_BEThw[1, :, 2] = False
+    for b, index_T in enumerate(told.index_BT):
+        assert torch.equal(told.masks_BEThw[b] > 0.5, true_BEThw[b][:, index_T])
+    assert torch.equal(told.present_BET, told.masks_BEThw.flatten(-2).amax(-1) > 0.5)
+    hidden = (told.index_BT[0] == 1, told.index_BT[1] == 2)
+    assert hidden[0].any() and hidden[1].any()
+    assert not told.present_BET[0, 0, hidden[0]].any() and not told.present_BET[1, 0, hidden[1]].any()
+    assert told.present_BET[2:].any()
+
+
+def test_references_belong_to_the_clip_not_to_its_place(tmp_path: Path) -> None:
+    batch = batch_of(clip_config(tmp_path, frames=3), 4)
+    config = TrackingTraining(self_prediction=0.5, warmup=0.0)
+    whole = draw_references(batch, config, progress=1.0, seed=3, first_clip=8)
+    later = draw_references(
+        replace(batch, captions=batch.captions[2:], targets=_rows(batch, 2)),
+        config,
+        progress=1.0,
+        seed=3,
+        first_clip=10,
+    )
+    assert whole is not None and later is not None
+    assert torch.equal(whole.masks_BEThw[2:], later.masks_BEThw) and torch.equal(whole.own_BET[2:], later.own_BET)
+    assert torch.equal(whole.clips(2, 4).index_BT, later.index_BT)
+
+
+def _rows(batch: ClipBatch, start: int) -> Targets:
+    return replace(batch.targets, **{name: tensor[start:] for name, tensor in vars(batch.targets).items()})
+
+
+def test_clips_of_one_frame_are_told_nothing(tmp_path: Path) -> None:
+    assert (
+        draw_references(
+            batch_of(clip_config(tmp_path, frames=1), 2), TrackingTraining(), progress=0.5, seed=1, first_clip=0
+        )
+        is None
+    )
+
+
+def test_the_networks_own_mask_takes_the_true_ones_place(tmp_path: Path) -> None:
+    config = clip_config(tmp_path, frames=3)
+    run = start(config, ALONE)
+    batch = batch_of(config, 2)
+    always = TrackingTraining(drop_all=0.0, self_prediction=1.0, warmup=0.0, corruption=PLAIN)
+    told = draw_references(batch, always, progress=1.0, seed=1, first_clip=0)
+    assert told is not None and told.some_own and told.own_BET.all()
+    with torch.no_grad():
+        features = run.segmenter.encode_expressions(
+            run.segmenter.encode_video(batch.frames_BTCHW, batch.times_BT), run.segmenter.encode_text(batch.captions)
+        )
+        prediction = run.segmenter.decode(features)
+    query = prediction.logits_BETQK.sigmoid().amax(-1).mean(2).argmax(-1)
+    sure = replace(prediction, presence_BETQ=torch.full_like(prediction.presence_BETQ, 5.0))
+    own = told.with_own(sure)
+    b, t = 1, 2
+    expected = prediction.masks_BETQhw[b, 0, told.index_BT[b, t], query[b, 0]].sigmoid()
+    torch.testing.assert_close(own.masks_BEThw[b, 0, t], expected)
+    assert torch.equal(own.present_BET, (own.masks_BEThw > 0.5).flatten(-2).any(-1))
+    lost = told.with_own(replace(prediction, presence_BETQ=torch.full_like(prediction.presence_BETQ, -5.0)))
+    assert not lost.present_BET.any()
+
+
+# ---- a run -----------------------------------------------------------------------------------------------------------
+
+
+def test_it_learns_and_validates_and_exports(tmp_path: Path) -> None:
+    """Forty steps on two videos bring the loss down; J&F, pictures and the average's weights come out."""
+    source = {"kind": "synthetic", "synthetic": {"videos": 2, **WORLD, "frames": 3}}
+    validation = {
+        "source": source, "every": 20, "videos": 2, "pictures": 1,
+        "inference": {"short_side": 32, "max_side": 64, "window": 2},
+    }  # fmt: skip
+    config = clip_config(tmp_path, steps=40, validation=validation, optim={"lr": 2e-3, "clip_norm": 1.0})
+    config = replace(config, data=replace(config.data, sources=(replace(config.validation.source, split="train"),)))
+    outcome = train(config)
+    losses = [line["loss"] for line in events(tmp_path, "train")]
+    assert sum(losses[-8:]) < 0.8 * sum(losses[:8])
+    seen = events(tmp_path, "validation")
+    assert [line["step"] for line in seen] == [20, 40]
+    assert outcome.best == max(line["J&F"] for line in seen)
+    best = json.loads((tmp_path / "best").read_text())
+    assert best["step"] == next(line["step"] for line in seen if line["J&F"] == outcome.best)
+    assert len(list(tmp_path.glob("pictures/step_*/*.jpg"))) == 2
+    exported = load_segmenter(tmp_path / "model")
+    average = load_file(tmp_path / f"step_{best['step']:07d}" / "ema.safetensors")
+    assert all(torch.equal(p, average[name]) for name, p in exported.named_parameters())
+    assert read_info(tmp_path / "model").extra["step"] == best["step"]
+
+
+def test_a_loss_that_is_not_finite_names_its_batch_and_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(clip_config(tmp_path, steps=2))
+    batches = engine.train_batches
+
+    def poisoned(*arguments: object, **named: object) -> Iterator[ClipBatch]:
+        for batch in batches(*arguments, **named):
+            batch.frames_BTCHW[1, 0, 0, 0, 0] = float("inf")
+            yield batch
+
+    monkeypatch.setattr(engine, "train_batches", poisoned)
+    with pytest.raises(InputError, match="not finite") as raised:
+        train(clip_config(tmp_path, steps=4, micro_batch=1))
+    folder = tmp_path / "not_finite_step_0000002" / "rank_0"
+    assert str(folder) in str(raised.value)
+    (batch,) = load_batches(folder)  # only the second clip's loss is to blame
+    assert batch.identity[0] in str(raised.value)
+    assert batch.captions == json.loads((folder / "batches.json").read_text())["batches"][0]["captions"]
+    assert torch.isinf(batch.frames_BTCHW).sum() == 1
+    weights = load_file(folder / "model.safetensors")
+    before = load_file(tmp_path / "step_0000002" / "model.safetensors")
+    assert all(torch.equal(weights[key], before[key]) for key in before)
+
+
+def test_bad_configs_are_refused(tmp_path: Path) -> None:
+    config = micro_config(tmp_path)
+    for changed, message in (
+        (replace(config, epochs=1), "steps or as epochs"),
+        (replace(config, steps=None), "steps or as epochs"),
+        (replace(config, micro_batch=0), "at least 1"),
+        (replace(config, model=replace(config.model, protocol=PUBLISHED)), "protocol"),
+        (replace(config, resume=str(tmp_path / "none")), "not a readable checkpoint"),
+        (
+            replace(config, optim=replace(config.optim, lr=0.0, lr_backbone=0.0, lr_text_encoder=0.0)),
+            "nothing to train",
+        ),
+    ):
+        with pytest.raises(InputError, match=message):
+            start(changed, ALONE)
+    with pytest.raises(InputError, match="cannot be shared by 3"):
+        start(config, World(0, 3, torch.device("cpu")))
+
+
+def test_recipes_are_valid_and_the_published_one_is_as_published() -> None:
+    tiny = load_config(TrainConfig, ROOT / "configs" / "tiny.yaml")
+    assert tiny.model.tracking == "feature" and tiny.data.clip.frames == (1, 3, 3)
+    recipe = load_config(TrainConfig, ROOT / "configs" / "ref_youtube_vos_r50.yaml")
+    assert (recipe.epochs, recipe.batch, recipe.data.clip.frames, recipe.model.queries) == (6, 8, 5, 5)
+    assert (recipe.optim.lr, recipe.optim.lr_backbone, recipe.optim.weight_decay) == (1e-4, 5e-5, 5e-4)
+    assert recipe.optim.clip_norm == 0.1 and recipe.model.text.freeze
+    shares = [learning_rate_share(epoch * 10, 60, recipe.optim, 10) for epoch in range(6)]
+    assert shares == pytest.approx([1, 1, 1, 0.1, 0.1, 0.01])
+
+
+def test_never_resuming_does_not_overwrite(tmp_path: Path) -> None:
+    (tmp_path / "step_0000003").mkdir()
+    (tmp_path / "step_0000003" / "state.json").write_text("{}")
+    with pytest.raises(InputError, match="holds checkpoints"):
+        start(micro_config(tmp_path, resume="never"), ALONE)
