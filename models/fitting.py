@@ -81,9 +81,8 @@ class _WithoutDraws(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten.normal_.default:
-            tensor, mean = args[0], args[1] if len(args) > 1 else 0.0
-            return tensor.fill_(mean)
+            return args[0].fill_(args[1] if len(args) > 1 else 0.0)
         if func is torch.ops.aten.uniform_.default:
-            tensor, low, high = args[0], *(args[1:3] if len(args) > 2 else (0.0, 1.0))
-            return tensor.fill_((low + high) / 2)
+            low, high = args[1:3] if len(args) > 2 else (0.0, 1.0)
+            return args[0].fill_((low + high) / 2)
         return func(*args, **(kwargs or {}))

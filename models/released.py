@@ -86,7 +86,7 @@ def convert_released(
     if not isinstance(model, Mapping) or not all(isinstance(value, Tensor) for value in model.values()):
         raise InputError(f"{path} has no weights under 'model'; is it a released ReferFormer or TF-RVOS checkpoint?")
     weights, renamed, dropped = _clean(model, path)
-    config, notes = _config(weights, arguments, path, tracking, text_encoder)
+    config, notes = deduce(weights, arguments, path, tracking, text_encoder)
     result = fit(empty_segmenter(config).state_dict(), weights)
     facts = {
         "converted_from": Path(path).name,
@@ -149,14 +149,18 @@ def _clean(model: Mapping[str, Tensor], path: str | Path) -> tuple[dict[str, Ten
     return weights, renamed, dropped
 
 
-def _config(
+def deduce(
     weights: Mapping[str, Tensor],
     arguments: dict[str, Any],
     path: str | Path,
     tracking: Tracking,
     text_encoder: str | None,
 ) -> tuple[SegmenterConfig, list[str]]:
-    """Sizes by shape; what shapes cannot tell (heads, dropout, mask channels) from the arguments or the defaults."""
+    """The config of a file's weights and training arguments, and notes for the reader.
+
+    Sizes by shape; what shapes cannot tell (heads, dropout, mask channels) from the arguments, else the published
+    values. Raises InputError when the weights are of another architecture.
+    """
     needed = ("query_embed.weight", "class_embed.0.weight", "transformer.level_embed", "controller.layers.2.weight")
     absent = [key for key in needed if key not in weights]
     if absent:

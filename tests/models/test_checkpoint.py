@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import shutil
 from dataclasses import replace
@@ -16,6 +17,7 @@ from torch import Tensor
 
 import main
 from models import checkpoint as checkpoint_module
+from models import released
 from models.backbone import BackboneConfig
 from models.checkpoint import convert_released, initialise, load_segmenter, read_info, save_segmenter
 from models.fitting import empty_segmenter, fit
@@ -441,6 +443,7 @@ COUNTS = {  # backbone -> (its parameters, everything but it and RoBERTa, its st
 }
 
 
+@functools.cache
 def on_meta(backbone: str, freeze: bool = False) -> Segmenter:
     config = SegmenterConfig(backbone=BackboneConfig(name=backbone), text=TextEncoderConfig(freeze=freeze))
     with torch.device("meta"):
@@ -455,6 +458,14 @@ def test_parameter_counts_are_the_published_ones(backbone: str) -> None:
     total = sum(p.numel() for p in network.parameters())
     assert (sizes["body"], total - sum(sizes.values()), len(body.state_dict())) == COUNTS[backbone]
     assert sizes["text"] == 124_645_632 and len(network.state_dict()) == 316 + COUNTS[backbone][2] + 199
+
+
+@pytest.mark.parametrize("backbone", COUNTS)
+def test_shapes_name_the_backbone_and_the_text_encoder(backbone: str) -> None:
+    weights = on_meta(backbone).state_dict()
+    config, notes = released.deduce(weights, {}, "x.pth", "none", None)
+    assert config.backbone.name == backbone and config.text.arch == ROBERTA_BASE and len(notes) == 1
+    assert replace(config, backbone=BackboneConfig(), text=TextEncoderConfig()) == SegmenterConfig(protocol=PUBLISHED)
 
 
 def test_r50_trains_what_the_release_trains() -> None:
