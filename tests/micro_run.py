@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
+import torch
 
 from engine import TrainConfig
 from util.config import from_dict
@@ -14,6 +18,15 @@ TEXT = {
     "attention_probs_dropout_prob": 0.0, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
 }  # fmt: skip
 WORLD = {"frames": 6, "height": 32, "width": 48, "expressions": 2}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Import it where runs are compared bit for bit: sums over threads have no fixed order, and tiny ones are slow."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def micro_dict(folder: Path, *, dropout: float = 0.0, steps: int = 20, **changes: Any) -> dict[str, Any]:

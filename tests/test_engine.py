@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from micro_run import WORLD, micro_config
+from micro_run import WORLD, micro_config, one_thread  # noqa: F401
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -31,14 +31,6 @@ from util.types import ABSENT, IGNORE, ClipBatch, Targets
 ROOT = Path(__file__).resolve().parent.parent
 ALONE = World(0, 1, torch.device("cpu"))
 PLAIN = CorruptionConfig(erode=0, dilate=0, boundary=0, drop=0, wrong_object=0, stale=0, jitter=0)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def clip_config(folder: Path, frames: int = 2, **changes: object) -> TrainConfig:

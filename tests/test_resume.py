@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from micro_run import micro_config, micro_dict
+from micro_run import micro_config, micro_dict, one_thread  # noqa: F401
 from safetensors.torch import load_file
 
 import engine
@@ -41,14 +41,6 @@ def cut_short(path, named):
 checkpoint_files._write_tensors = cut_short
 engine.train(from_dict(engine.TrainConfig, json.loads(sys.argv[2])))
 """
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def assert_same(one: Path, other: Path) -> None:
