@@ -169,7 +169,7 @@ def _scale(height: int) -> float:
 
 
 def _label(image: np.ndarray, mask_HW: np.ndarray, text: str, colour: Colour, taken: list[Box]) -> None:
-    """A tag beside the mask: above it, else below, else moved down to where no other tag is."""
+    """A tag beside the mask: above it, else below, else as near to above as no other tag is."""
     frame_height, frame_width = image.shape[:2]
     height = int(np.clip(frame_height / 40, 6, 22))
     pad = max(3, height // 2)
@@ -179,7 +179,8 @@ def _label(image: np.ndarray, mask_HW: np.ndarray, text: str, colour: Colour, ta
     left = int(np.clip((columns[0] + columns[-1] - wide) // 2, 0, max(0, frame_width - wide)))
     lowest = max(0, frame_height - high)
     above, below = rows[0] - high - pad, rows[-1] + pad
-    places = [int(y) for y in (above, below) if 0 <= y <= lowest] + list(range(0, lowest + 1, max(1, high // 2)))
+    places = [int(y) for y in (above, below) if 0 <= y <= lowest]
+    places += sorted(range(0, lowest + 1, max(1, high // 2)), key=lambda y: abs(y - above))
 
     def free(top: int) -> bool:
         return all(left >= r or left + wide <= x or top >= b or top + high <= y for x, y, r, b in taken)
