@@ -31,7 +31,7 @@ class TrainingStep(nn.Module):
     def forward(self, batch: ClipBatch, references: References | None, normaliser: Normaliser) -> dict[str, Tensor]:
         """Un-weighted losses by name (see `Criterion`), and their weighted total, "loss"."""
         segmenter = self.segmenter
-        with self._autocast(batch):
+        with torch.autocast(batch.frames_BTCHW.device.type, torch.bfloat16, enabled=self.amp):
             video = segmenter.encode_video(batch.frames_BTCHW, batch.times_BT, batch.sizes_B2)
             text = segmenter.encode_text(batch.captions)
             features = segmenter.encode_expressions(video, text)
@@ -44,8 +44,7 @@ class TrainingStep(nn.Module):
         self, batch: ClipBatch, features: ExpressionFeatures, text: TextFeatures, references: References
     ) -> TrackingMemory:
         if references.some_own:
-            # weights that autocast turns into bf16 without gradient must not be kept for the decoder that follows
-            with torch.no_grad(), self._autocast(batch, cache=False):
+            with torch.no_grad():
                 references = references.with_own(self.segmenter.decode(features))
         rows = references.index_BT[:, :, None, None, None].expand_as(batch.frames_BTCHW)
         return self.segmenter.track(
@@ -55,10 +54,6 @@ class TrainingStep(nn.Module):
             frames_BTCHW=batch.frames_BTCHW.gather(1, rows),
             text=text,
         )
-
-    def _autocast(self, batch: ClipBatch, *, cache: bool = True) -> torch.autocast:
-        device = batch.frames_BTCHW.device.type
-        return torch.autocast(device, torch.bfloat16, enabled=self.amp, cache_enabled=cache)
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def test_every_trained_parameter_gets_a_gradient_in_clips_of_one_and_of_two_fram
 
 
 def test_bf16_autocast_keeps_losses_close_and_gradients_whole(tmp_path: Path) -> None:
-    """The network's own masks are decoded without gradient first: their bf16 weights must not be reused."""
+    """With the network's own masks, decoded without gradient first: autocast must not reuse those bf16 weights."""
     config = clip_config(tmp_path, tracking={"drop_all": 0.0, "self_prediction": 1.0, "warmup": 0.0})
     run = start(config, ALONE)
     batch = next(train_batches(config.data, per_rank=2))
