@@ -13,6 +13,13 @@ class MLP(nn.Module):
         widths = [in_dim] + [hidden] * (depth - 1)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, [*widths[1:], out_dim], strict=True))
 
+    @property
+    def last(self) -> nn.Linear:
+        """The output layer."""
+        layer = self.layers[-1]
+        assert isinstance(layer, nn.Linear)
+        return layer
+
     def forward(self, x: Tensor) -> Tensor:
         """[..., in_dim] -> [..., out_dim]."""
         for layer in self.layers[:-1]:

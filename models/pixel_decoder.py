@@ -95,6 +95,7 @@ class PixelDecoder(nn.Module):
             self.add_module(f"layer_{i}", ConvNorm(dim, dim, 3))
         self.mask_features = nn.Conv2d(dim, dim, 3, padding=1)
         nn.init.kaiming_uniform_(self.mask_features.weight, a=1)
+        assert self.mask_features.bias is not None
         nn.init.zeros_(self.mask_features.bias)
 
     def forward(

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.backbone import BackboneConfig, build_backbone
+from models.backbone import Backbone, BackboneConfig, build_backbone
 from models.fusion import FeatureResizer, VisionLanguageFusion
 from models.mask_head import dynamic_masks, parameter_count
 from models.mlp import MLP
@@ -28,7 +28,7 @@ from models.position_encoding import sine_1d, sine_2d
 from models.text_cache import TextCache
 from models.text_encoder import TextEncoderConfig, Tokenizer, build_text_encoder, encode, set_text_mode, text_width
 from models.tracking import feature_memory, mask_centres, tracking_frames
-from models.transformer import DecoderOutput, DeformableTransformer, Shapes, box_heads, temporal_layers
+from models.transformer import DecoderOutput, DeformableTransformer, LayerSizes, Shapes, box_heads, temporal_layers
 from util.protocol import CORRECTED, Protocol
 from util.types import ExpressionFeatures, Prediction, TextFeatures, TrackingMemory, VideoFeatures
 
@@ -73,22 +73,14 @@ class Segmenter(nn.Module):
         self.tokenizer = tokenizer
         dim, layers = config.hidden_dim, config.decoder_layers
         self.backbone = build_backbone(config.backbone)
-        channels = self.backbone[0].channels
+        body = self.backbone[0]
+        assert isinstance(body, Backbone)
+        channels = body.channels
         self.input_proj = _input_projections(channels, dim)
         self.query_embed = nn.Embedding(config.queries, dim)
-        self.transformer = DeformableTransformer(
-            dim=dim,
-            heads=config.heads,
-            levels=LEVELS,
-            points=config.points,
-            feedforward=config.feedforward,
-            dropout=config.dropout,
-            encoder_layers=config.encoder_layers,
-            decoder_layers=layers,
-        )
-        self.class_embed = nn.ModuleList(nn.Linear(dim, config.classes) for _ in range(layers))
-        for head in self.class_embed:
-            nn.init.constant_(head.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
+        sizes = LayerSizes(dim, config.heads, LEVELS, config.points, config.feedforward, config.dropout)
+        self.transformer = DeformableTransformer(sizes, encoder_layers=config.encoder_layers, decoder_layers=layers)
+        self.class_embed = _class_heads(dim, config.classes, layers)
         self.bbox_embed = box_heads(dim, layers)
         self.text_encoder = build_text_encoder(config.text, pretrained=pretrained)
         self.resizer = FeatureResizer(text_width(self.text_encoder), dim, config.cross_modal_dropout)
@@ -97,10 +89,7 @@ class Segmenter(nn.Module):
             dim, config.heads, config.feedforward, channels[0], config.cross_modal_dropout
         )
         written = parameter_count(dim, config.dynamic_channels, config.rel_coord)
-        self.controller = MLP(dim, dim, written, 3)
-        for layer in self.controller.layers:
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self.controller = _controller(dim, written)
         self.temporal = temporal_layers(dim, config.heads, layers) if config.time else None
         self.presence_head = MLP(dim, dim, 1, 2) if config.presence else None
         self._text_cache = TextCache()
@@ -150,14 +139,15 @@ class Segmenter(nn.Module):
         """
         if self.tokenizer is None:
             raise ValueError("this network has no tokenizer: give Segmenter one, or use encode_tokens")
-        groups = [captions] if isinstance(captions[0], str) else captions
+        groups = [[c] if isinstance(c, str) else list(c) for c in captions]
         sentences = [sentence for group in groups for sentence in group]
+        videos = 1 if isinstance(captions[0], str) else len(groups)
         frozen = self.config.text.freeze and not self.text_encoder.training
         if frozen:
             hidden, pooled, padding = self._text_cache.read(sentences, self._read_sentences)
         else:
             hidden, pooled, padding = self._read_sentences(sentences)
-        return self._resize_text(hidden, pooled, padding, len(groups))
+        return self._resize_text(hidden, pooled, padding, videos)
 
     def encode_tokens(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, batch: int) -> TextFeatures:
         """As encode_text, from token ids of `batch` videos' sentences, video by video."""
@@ -177,7 +167,7 @@ class Segmenter(nn.Module):
 
     def encode_expressions(self, video: VideoFeatures, text: TextFeatures) -> ExpressionFeatures:
         """Read each video with each of its sentences: fusion, encoder, pixel decoder."""
-        batch, expressions = text.sentence_BEC.shape[:2]
+        batch = text.sentence_BEC.shape[0]
         positions = self._positions(video)
         memory, shapes, padding, ratios = self._memory(video, text, positions[1:])
         starts = _level_slices(shapes)
@@ -314,6 +304,25 @@ class Segmenter(nn.Module):
     ) -> Prediction:
         """Read and decode in one go."""
         return self.decode(self.encode_expressions(video, text), tracking, aux=aux)
+
+
+def _class_heads(dim: int, classes: int, layers: int) -> nn.ModuleList:
+    """One linear head per decoder layer, biased so that everything starts unlikely (focal loss)."""
+    heads = [nn.Linear(dim, classes) for _ in range(layers)]
+    for head in heads:
+        nn.init.constant_(head.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
+    return nn.ModuleList(heads)
+
+
+def _controller(dim: int, written: int) -> MLP:
+    """The MLP that writes each query's mask network."""
+    controller = MLP(dim, dim, written, 3)
+    for name, parameter in controller.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        else:
+            nn.init.xavier_uniform_(parameter)
+    return controller
 
 
 def _input_projections(channels: tuple[int, ...], dim: int) -> nn.ModuleList:

@@ -19,6 +19,7 @@ from util.boxes import inverse_sigmoid
 from util.types import ExpressionFeatures, TrackingMemory
 
 Shapes = tuple[tuple[int, int], ...]
+FIRST_BOX_LOGIT = -2.0  # of width and height before training
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,30 @@ class DecoderOutput:
     references: tuple[Tensor, ...]
 
 
+@dataclass(frozen=True)
+class LayerSizes:
+    """What encoder and decoder layers have in common."""
+
+    dim: int
+    heads: int
+    levels: int
+    points: int
+    feedforward: int
+    dropout: float
+
+
 class EncoderLayer(nn.Module):
     """Deformable self-attention over the four levels of one frame, then a feed-forward net; post-norm."""
 
-    def __init__(self, dim: int, heads: int, levels: int, points: int, feedforward: int, dropout: float) -> None:
+    def __init__(self, sizes: LayerSizes) -> None:
         super().__init__()
-        self.self_attn = MSDeformAttn(dim, heads, levels, points)
+        dim = sizes.dim
+        self.self_attn = MSDeformAttn(dim, sizes.heads, sizes.levels, sizes.points)
         self.norm1 = nn.LayerNorm(dim)
-        self.linear1 = nn.Linear(dim, feedforward)
-        self.linear2 = nn.Linear(feedforward, dim)
+        self.linear1 = nn.Linear(dim, sizes.feedforward)
+        self.linear2 = nn.Linear(sizes.feedforward, dim)
         self.norm2 = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(sizes.dropout)
 
     def forward(
         self, x_NSC: Tensor, position_NSC: Tensor, references: Tensor, shapes: Shapes, padding_NS: Tensor | None
@@ -54,9 +68,9 @@ class EncoderLayer(nn.Module):
 class Encoder(nn.Module):
     """A stack of encoder layers."""
 
-    def __init__(self, layers: int, **layer: int | float) -> None:
+    def __init__(self, layers: int, sizes: LayerSizes) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(**layer) for _ in range(layers))
+        self.layers = nn.ModuleList(EncoderLayer(sizes) for _ in range(layers))
 
     def forward(
         self, x_NSC: Tensor, position_NSC: Tensor, ratios_NL2: Tensor, shapes: Shapes, padding_NS: Tensor | None
@@ -87,16 +101,17 @@ class DecoderLayer(nn.Module):
     without tracking information skip it.
     """
 
-    def __init__(self, dim: int, heads: int, levels: int, points: int, feedforward: int, dropout: float) -> None:
+    def __init__(self, sizes: LayerSizes) -> None:
         super().__init__()
-        self.cross_attn = MSDeformAttn(dim, heads, levels, points)
+        dim = sizes.dim
+        self.cross_attn = MSDeformAttn(dim, sizes.heads, sizes.levels, sizes.points)
         self.norm1 = nn.LayerNorm(dim)
-        self.self_attn = Attention(dim, heads, dropout)
+        self.self_attn = Attention(dim, sizes.heads, sizes.dropout)
         self.norm2 = nn.LayerNorm(dim)
-        self.linear1 = nn.Linear(dim, feedforward)
-        self.linear2 = nn.Linear(feedforward, dim)
+        self.linear1 = nn.Linear(dim, sizes.feedforward)
+        self.linear2 = nn.Linear(sizes.feedforward, dim)
         self.norm3 = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(sizes.dropout)
 
     def _attend(
         self, queries: Tensor, position: Tensor, reference: Tensor, source: ExpressionFeatures | TrackingMemory
@@ -133,9 +148,9 @@ def scale_references(reference: Tensor, ratios_NL2: Tensor) -> Tensor:
 class Decoder(nn.Module):
     """A stack of decoder layers; keys `layers.{i}.*`."""
 
-    def __init__(self, layers: int, **layer: int | float) -> None:
+    def __init__(self, layers: int, sizes: LayerSizes) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(DecoderLayer(**layer) for _ in range(layers))
+        self.layers = nn.ModuleList(DecoderLayer(sizes) for _ in range(layers))
 
     def forward(
         self,
@@ -172,24 +187,12 @@ def refine(delta: Tensor, reference: Tensor) -> Tensor:
 class DeformableTransformer(nn.Module):
     """Encoder, decoder, level codes and the queries' first reference points; keys as in Deformable DETR."""
 
-    def __init__(
-        self,
-        *,
-        dim: int,
-        heads: int,
-        levels: int,
-        points: int,
-        feedforward: int,
-        dropout: float,
-        encoder_layers: int,
-        decoder_layers: int,
-    ) -> None:
+    def __init__(self, sizes: LayerSizes, *, encoder_layers: int, decoder_layers: int) -> None:
         super().__init__()
-        layer = dict(dim=dim, heads=heads, levels=levels, points=points, feedforward=feedforward, dropout=dropout)
-        self.encoder = Encoder(encoder_layers, **layer)
-        self.decoder = Decoder(decoder_layers, **layer)
-        self.level_embed = nn.Parameter(torch.empty(levels, dim))
-        self.reference_points = nn.Linear(dim, 2)
+        self.encoder = Encoder(encoder_layers, sizes)
+        self.decoder = Decoder(decoder_layers, sizes)
+        self.level_embed = nn.Parameter(torch.empty(sizes.levels, sizes.dim))
+        self.reference_points = nn.Linear(sizes.dim, 2)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -211,17 +214,14 @@ class DeformableTransformer(nn.Module):
         return torch.where(tracking.present_N[:, None, None], centres, reference)
 
 
-MLP_BOX_BIAS = -2.0
-
-
 def box_heads(dim: int, layers: int) -> nn.ModuleList:
     """One box MLP per decoder layer; they start by repeating their reference, the first one with a small box."""
-    heads = nn.ModuleList(MLP(dim, dim, 4, 3) for _ in range(layers))
+    heads = [MLP(dim, dim, 4, 3) for _ in range(layers)]
     for head in heads:
-        nn.init.zeros_(head.layers[-1].weight)
-        nn.init.zeros_(head.layers[-1].bias)
-    nn.init.constant_(heads[0].layers[-1].bias[2:], MLP_BOX_BIAS)
-    return heads
+        nn.init.zeros_(head.last.weight)
+        nn.init.zeros_(head.last.bias)
+    nn.init.constant_(heads[0].last.bias[2:], FIRST_BOX_LOGIT)
+    return nn.ModuleList(heads)
 
 
 def temporal_layers(dim: int, heads: int, layers: int) -> nn.ModuleList:
