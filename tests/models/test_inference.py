@@ -7,10 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from datasets.video import MemoryVideo
 from models.backbone import BackboneConfig
+from models.inference import Inference
 from models.key_frame import InferenceConfig, VideoResult, segment_video
 from models.propagation import Key
 from models.segmenter import Segmenter, SegmenterConfig
@@ -129,3 +131,12 @@ def test_clip_mode_is_one_forward_of_the_network(video: MemoryVideo) -> None:
     found = np.stack([rle.decode(mask) for mask in result.masks[0]])
     assert ((masks.sigmoid() > 0.5).numpy() != found).mean() < 1e-4
     assert 0.02 < found.mean() < 0.98
+
+
+def test_frames_are_resized_as_pil_does() -> None:
+    frame = np.random.default_rng(5).integers(0, 255, (270, 480, 3)).astype(np.uint8)
+    inference = Inference(network(tracking="none"), InferenceConfig(short_side=96, max_side=160), (270, 480))
+    assert inference.canvas == (90, 160)
+    expected = np.asarray(Image.fromarray(frame).resize((160, 90), Image.Resampling.BILINEAR), np.float32)
+    got = inference.pixels([frame, frame])[0, 1] * inference.std + inference.mean
+    assert np.abs(got.permute(1, 2, 0).numpy() * 255 - expected).max() < 1.01
