@@ -227,7 +227,7 @@ def start(config: TrainConfig, world: World) -> Run:
     amp = default if config.amp is None else config.amp
     module: nn.Module = TrainingStep(segmenter, Criterion(config.criterion, config.model.protocol), amp=amp)
     if world.size > 1:
-        module = DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+        module = DistributedDataParallel(module, gradient_as_bucket_view=True)
     ema = Ema(segmenter, config.ema_decay) if config.ema_decay is not None else None
     epoch = samples_per_epoch(config.data) / config.batch if config.epochs else 1.0
     total = config.steps or int((config.epochs or 0) * epoch)
