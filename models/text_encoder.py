@@ -223,6 +223,19 @@ def embedded_config(config: TextEncoderConfig, model: PreTrainedModel) -> TextEn
     return replace(config, arch=arch | {"model_type": model.config.model_type})
 
 
+def _tell_words_apart(model: PreTrainedModel) -> None:
+    """Word vectors of unit variance, far above those of positions and types.
+
+    At the usual 0.02 all words start alike, and an encoder trained from scratch on a small task collapses onto the few
+    words whose use it finds first (sizes, in the synthetic world) before the others' gradients can tell them apart.
+    """
+    embedding = model.get_input_embeddings()
+    with torch.no_grad():
+        embedding.weight.normal_()
+        if getattr(embedding, "padding_idx", None) is not None:
+            embedding.weight[embedding.padding_idx].zero_()
+
+
 def _load_pretrained(config: TextEncoderConfig) -> PreTrainedModel:
     arch = architecture(config)
     folder = local_folder(config.name, ["*.json", "*.safetensors"], what="text encoder", advice=_ADVICE)
