@@ -71,10 +71,10 @@ def sentences_of(sources: Sequence[Sequence[ReferringVideo]], videos: int = 2000
             yield from (" ".join(expression.text.lower().split()) for expression in source[number].expressions)
 
 
-def compile_parts(segmenter: Segmenter) -> None:
-    """torch.compile the parts whose input is tensors alone, in place; names in the state_dict stay."""
+def compile_parts(segmenter: Segmenter, *, backend: str = "inductor") -> None:
+    """torch.compile the parts that do most of the work, in place; names in the state_dict stay."""
     for name in COMPILED:
-        segmenter.get_submodule(name).compile()
+        segmenter.get_submodule(name).compile(backend=backend)
 
 
 def _beside(weights: str | None) -> Path | None:

@@ -18,6 +18,7 @@ from datasets.loader import train_batches
 from engine import TrainConfig, start, train
 from models.checkpoint import load_segmenter, read_info
 from models.references import draw_references
+from models.start import compile_parts
 from models.tracking_training import CorruptionConfig, TrackingTraining
 from models.training_step import accumulate
 from util.config import load_config
@@ -89,6 +90,21 @@ def test_bf16_autocast_keeps_losses_close_and_gradients_whole(tmp_path: Path) ->
     flat = [torch.cat([g.flatten() for g in named.values()]) for named in (exact, rounded)]
     assert nn.functional.cosine_similarity(*flat, dim=0) > 0.98
     assert all(gradient.any() for name, gradient in rounded.items() if exact[name].abs().max() > 1e-3)
+
+
+def test_compiled_parts_give_what_eager_ones_give(tmp_path: Path) -> None:
+    """Graphs, forward and backward, without the machine code that a compiler makes of them."""
+    config = clip_config(tmp_path)
+    run = start(config, ALONE)
+    batch = next(train_batches(config.data, per_rank=2))
+    names = list(run.segmenter.state_dict())
+    eager = gradients(run, batch, 2)
+    compile_parts(run.segmenter, backend="aot_eager")
+    compiled = gradients(run, batch, 2)
+    torch.compiler.reset()
+    assert list(run.segmenter.state_dict()) == names
+    for name, gradient in compiled.items():
+        torch.testing.assert_close(gradient, eager[name], atol=2e-4, rtol=1e-3, msg=name)
 
 
 # ---- references ------------------------------------------------------------------------------------------------------
@@ -242,7 +258,7 @@ def test_bad_configs_are_refused(tmp_path: Path) -> None:
 
 def test_recipes_are_valid_and_the_published_one_is_as_published() -> None:
     tiny = load_config(TrainConfig, ROOT / "configs" / "tiny.yaml")
-    assert tiny.model.tracking == "feature" and tiny.data.clip.frames == (1, 3, 3)
+    assert tiny.model.tracking == "feature" and tiny.data.clip.frames == (1, 1, 2)
     recipe = load_config(TrainConfig, ROOT / "configs" / "ref_youtube_vos_r50.yaml")
     assert (recipe.epochs, recipe.batch, recipe.data.clip.frames, recipe.model.queries) == (6, 8, 5, 5)
     assert (recipe.optim.lr, recipe.optim.lr_backbone, recipe.optim.weight_decay) == (1e-4, 5e-5, 5e-4)

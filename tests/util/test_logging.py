@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,15 @@ def test_progress_names_the_share_and_the_time_left(monkeypatch: pytest.MonkeyPa
     assert duration(3661) == "1:01:01"
 
 
+@pytest.fixture
+def _python_handles_ctrl_c() -> Iterator[None]:
+    """Its usual handler, whatever started the tests: a shell's background job ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_python_handles_ctrl_c")
 def test_the_first_signal_is_remembered_and_the_second_acts() -> None:
     with Interrupt() as interrupt:
         signal.raise_signal(signal.SIGINT)
