@@ -42,6 +42,7 @@ from util.optimization import (
     parameter_groups,
     set_learning_rates,
 )
+from util.report import provenance
 from util.repro import stop_unless_finite
 from util.training_state import (
     named_tensors,
@@ -236,6 +237,7 @@ def start(config: TrainConfig, world: World) -> Run:
     if folder is not None:
         resume(run, folder)
     log.open(after=run.step)
+    log.event("start", run.step, ranks=world.size, **provenance(world.device))
     trained = sum(p.numel() for p in segmenter.parameters() if p.requires_grad) / 1e6
     log.say(
         f"{trained:.2f} M parameters to train, {config.batch} clips a step on {world.size} x {world.device}"

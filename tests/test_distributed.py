@@ -32,7 +32,8 @@ engine.train(from_dict(engine.TrainConfig, json.loads(sys.argv[2])))
 
 
 def lines(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    found = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [line for line in found if line["event"] != "start"]
 
 
 def free_port() -> int:

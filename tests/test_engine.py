@@ -98,13 +98,14 @@ def test_compiled_parts_give_what_eager_ones_give(tmp_path: Path) -> None:
     run = start(config, ALONE)
     batch = next(train_batches(config.data, per_rank=2))
     names = list(run.segmenter.state_dict())
-    eager = gradients(run, batch, 2)
+    # without its own masks: at the start of training rounding decides which of their pixels are above one half
+    eager = gradients(run, batch, 2, progress=0.0)
     compile_parts(run.segmenter, backend="aot_eager")
-    compiled = gradients(run, batch, 2)
+    compiled = gradients(run, batch, 2, progress=0.0)
     torch.compiler.reset()
     assert list(run.segmenter.state_dict()) == names
     for name, gradient in compiled.items():
-        torch.testing.assert_close(gradient, eager[name], atol=2e-4, rtol=1e-3, msg=name)
+        torch.testing.assert_close(gradient, eager[name], atol=1e-4, rtol=1e-3, msg=name)
 
 
 # ---- references ------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What a run writes down: one JSON line per event, TensorBoard scalars and pictures, and a progress line with ETA."""
+"""What a run writes down: one JSON line per event, TensorBoard scalars, and a progress line with ETA."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,11 +53,6 @@ class RunLog:
             for name, value in values.items():
                 if isinstance(value, int | float):
                     self._board.add_scalar(f"{kind}/{name}", value, step)
-
-    def picture(self, name: str, step: int, image_HW3: np.ndarray) -> None:
-        """Show a uint8 RGB picture in TensorBoard."""
-        if self._board is not None:
-            self._board.add_image(name, image_HW3, step, dataformats="HWC")
 
     def say(self, message: str) -> None:
         """Print a line for the person who watches."""
