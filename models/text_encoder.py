@@ -14,7 +14,7 @@ from typing import Any
 
 import tokenizers
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -230,9 +230,11 @@ def _tell_words_apart(model: PreTrainedModel) -> None:
     words whose use it finds first (sizes, in the synthetic world) before the others' gradients can tell them apart.
     """
     embedding = model.get_input_embeddings()
+    if not isinstance(embedding, nn.Embedding):
+        return
     with torch.no_grad():
         embedding.weight.normal_()
-        if getattr(embedding, "padding_idx", None) is not None:
+        if embedding.padding_idx is not None:
             embedding.weight[embedding.padding_idx].zero_()
 
 

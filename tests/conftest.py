@@ -13,6 +13,9 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Tests are small: a second thread gains nothing, and on a busy machine waiting for it takes many times the work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test needs the network
 
 # Set by .ci/run where the reference material lies beside the project: its tests may then not skip.
