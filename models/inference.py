@@ -29,7 +29,7 @@ FrameScore = Literal["class", "class_mask", "stability"]
 
 STRIDE = 4
 NOTHING = -1e4  # the logit of a mask that no query was chosen for; finite, so that it can be interpolated
-SMALLEST_SIDE = 32  # below this the pixel decoder's coarsest attention has no cell left
+SMALLEST_SIDE = 32  # one whole cell at stride 32; the network refuses less than 29
 
 
 @dataclass(frozen=True)
