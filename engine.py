@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import signal
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from datasets.clips import ClipConfig
 from datasets.loader import DataConfig, SourceConfig, eval_videos, samples_per_epoch, train_batches
 from models.checkpoint import save_segmenter
 from models.criterion import Criterion, CriterionConfig
@@ -67,6 +68,22 @@ class ValidationConfig:
 
 
 @dataclass(frozen=True)
+class GroundingStage:
+    """A first run, in output_dir/grounding, that trains only what comes before the encoder (`models/grounding.py`).
+
+    It shows a network that starts from random weights many frames and sentences, at a small part of a step's cost.
+    """
+
+    steps: int = 1000
+    batch: int = 32
+    micro_batch: int = 16
+    lr: float = 1e-3  # of all parts
+    warmup_steps: int = 50
+    ema_decay: float | None = None
+    clip: ClipConfig = field(default_factory=ClipConfig)
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """A whole run. Relative paths are taken from the working directory."""
 
@@ -76,6 +93,7 @@ class TrainConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     tracking: TrackingTraining = field(default_factory=TrackingTraining)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+    grounding: GroundingStage | None = None  # a stage to begin with; needs model.grounding
     output_dir: Path = Path("output")
     weights: str | None = None  # network to start from: a checkpoint's folder or file, or a hub id
     backbone_weights: Path | None = None  # ImageNet or Kinetics weights to start from, without `weights`
@@ -116,6 +134,7 @@ class Run:
     ema: Ema | None
     total: int  # optimizer steps of the whole run
     epoch: float  # optimizer steps of one unit of the schedule's milestones
+    tracking: bool  # whether clips are told the masks of neighbouring frames
     losses: LossWindow = field(default_factory=LossWindow)
     step: int = 0
     best: float | None = None
@@ -134,11 +153,47 @@ def train(config: TrainConfig) -> Outcome:
     torch.set_flush_denormal(True)
     world = join_world(config.device)
     with Interrupt() as interrupt:
-        run = start(config, world)
-        outcome = _loop(run, interrupt)
-    run.log.close()
+        outcome = _train(config, world, interrupt)
     leave_world()
     return outcome
+
+
+def _train(config: TrainConfig, world: World, interrupt: Interrupt) -> Outcome:
+    if config.grounding is not None:
+        before = _grounding_run(config, config.grounding)
+        if _checkpoint(config, world) is None:
+            outcome = _train_run(before, world, interrupt, grounding_only=True)
+            if outcome.stopped is not None:
+                return outcome
+        config = replace(config, weights=str(before.output_dir / "model"))
+    return _train_run(config, world, interrupt)
+
+
+def _train_run(config: TrainConfig, world: World, interrupt: Interrupt, *, grounding_only: bool = False) -> Outcome:
+    run = start(config, world, grounding_only=grounding_only)
+    outcome = _loop(run, interrupt)
+    run.log.close()
+    return outcome
+
+
+def _grounding_run(config: TrainConfig, stage: GroundingStage) -> TrainConfig:
+    """The config of the stage before `config`'s own run."""
+    if not config.model.grounding:
+        raise InputError("a grounding stage trains the grounding head: set model.grounding to true as well")
+    optim = replace(config.optim, lr=stage.lr, lr_backbone=stage.lr, lr_text_encoder=stage.lr)
+    return replace(
+        config,
+        grounding=None,
+        output_dir=config.output_dir / "grounding",
+        steps=stage.steps,
+        epochs=None,
+        batch=stage.batch,
+        micro_batch=stage.micro_batch,
+        ema_decay=stage.ema_decay,
+        data=replace(config.data, clip=stage.clip),
+        optim=replace(optim, schedule="cosine", warmup_steps=stage.warmup_steps),
+        validation=ValidationConfig(),
+    )
 
 
 def _loop(run: Run, interrupt: Interrupt) -> Outcome:
@@ -192,7 +247,7 @@ def optimise(run: Run, batch: ClipBatch) -> None:
     set_learning_rates(run.optimizer, learning_rate_share(run.step, run.total, config.optim, run.epoch))
     run.optimizer.zero_grad(set_to_none=True)
     references = None
-    if config.model.tracking != "none":
+    if run.tracking:
         first_clip = run.step * config.batch + world.rank * (config.batch // world.size)
         progress = run.step / run.total
         references = draw_references(batch, config.tracking, progress=progress, seed=config.seed, first_clip=first_clip)
@@ -216,7 +271,7 @@ def optimise(run: Run, batch: ClipBatch) -> None:
 # ---- the beginning ---------------------------------------------------------------------------------------------------
 
 
-def start(config: TrainConfig, world: World) -> Run:
+def start(config: TrainConfig, world: World, *, grounding_only: bool = False) -> Run:
     """Everything a run needs, from a checkpoint where `config.resume` finds one. Raises InputError."""
     _check(config, world)
     folder = _checkpoint(config, world)
@@ -226,13 +281,15 @@ def start(config: TrainConfig, world: World) -> Run:
     optimizer = build_optimizer(parameter_groups(segmenter.named_parameters(), config.optim), config.optim)
     default = world.device.type == "cuda" and config.model.protocol.name != "published"
     amp = default if config.amp is None else config.amp
-    module: nn.Module = TrainingStep(segmenter, Criterion(config.criterion, config.model.protocol), amp=amp)
+    criterion = Criterion(config.criterion, config.model.protocol)
+    module: nn.Module = TrainingStep(segmenter, criterion, amp=amp, grounding_only=grounding_only)
     if world.size > 1:
-        module = DistributedDataParallel(module, gradient_as_bucket_view=True)
+        module = DistributedDataParallel(module, gradient_as_bucket_view=True, find_unused_parameters=grounding_only)
     ema = Ema(segmenter, config.ema_decay) if config.ema_decay is not None else None
     epoch = samples_per_epoch(config.data) / config.batch if config.epochs else 1.0
     total = config.steps or int((config.epochs or 0) * epoch)
-    run = Run(config, world, log, segmenter, module, optimizer, ema, total, epoch)
+    tracking = config.model.tracking != "none" and not grounding_only
+    run = Run(config, world, log, segmenter, module, optimizer, ema, total, epoch, tracking)
     seed_everything(config.seed + world.rank)
     if folder is not None:
         resume(run, folder)

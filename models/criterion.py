@@ -22,7 +22,7 @@ from util.types import IGNORE, PRESENT, Prediction, Targets
 
 @dataclass(frozen=True)
 class CriterionConfig:
-    """Weight of each loss in the total, and the matcher's costs. Published values; presence is ours."""
+    """Weight of each loss in the total, and the matcher's costs. Published values; presence and grounding are ours."""
 
     ce: float = 2.0
     bbox: float = 5.0
@@ -30,6 +30,7 @@ class CriterionConfig:
     mask: float = 2.0
     dice: float = 5.0
     presence: float = 1.0
+    grounding: float = 2.0
     focal_alpha: float = 0.25
     cost: MatcherConfig = field(default_factory=MatcherConfig)
 
@@ -100,6 +101,8 @@ class Criterion(nn.Module):
       loss_presence  only with a presence head: cross-entropy of the matched query's presence in each known frame,
                      divided by `presence`; in a no-target sentence all queries' mean is held to absent
 
+    loss_grounding is the training step's (see `models.grounding`); its weight is here with the others.
+
     and the same with suffix `_0`, `_1`, ... for the auxiliary layers, first to last. Frames to be ignored take part in
     nothing: not in the matched query's losses, and a query without an object is not called wrong in a frame where some
     object of the sentence is not labelled. No-target sentences have only loss_ce and loss_presence.
@@ -110,7 +113,8 @@ class Criterion(nn.Module):
         self.config = config or CriterionConfig()
         self.protocol = protocol
         self.weights = {
-            f"loss_{name}": getattr(self.config, name) for name in ("ce", "bbox", "giou", "mask", "dice", "presence")
+            f"loss_{name}": getattr(self.config, name)
+            for name in ("ce", "bbox", "giou", "mask", "dice", "presence", "grounding")
         }
 
     def forward(

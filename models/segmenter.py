@@ -30,7 +30,7 @@ from models.text_encoder import TextEncoderConfig, Tokenizer, build_text_encoder
 from models.tracking import feature_memory, mask_centres, tracking_frames
 from models.transformer import DecoderOutput, DeformableTransformer, LayerSizes, Shapes, box_heads, temporal_layers
 from util.protocol import CORRECTED, Protocol
-from util.types import ExpressionFeatures, Prediction, TextFeatures, TrackingMemory, VideoFeatures
+from util.types import ExpressionFeatures, GroundingMaps, Prediction, TextFeatures, TrackingMemory, VideoFeatures
 
 LEVELS = 4
 SMALLEST_SIDE = 29
@@ -58,6 +58,7 @@ class SegmenterConfig:
     tracking: Literal["none", "rgb", "feature"] = "none"
     time: bool = False
     presence: bool = False
+    grounding: bool = False  # a head on the fusion that helps training and takes no part in inference
     protocol: Protocol = CORRECTED
 
 
@@ -92,6 +93,7 @@ class Segmenter(nn.Module):
         self.controller = _controller(dim, written)
         self.temporal = temporal_layers(dim, config.heads, layers) if config.time else None
         self.presence_head = MLP(dim, dim, 1, 2) if config.presence else None
+        self.grounding_head = nn.Linear(dim, 1, bias=False) if config.grounding else None
         self._text_cache = TextCache()
         self.train()
 
@@ -167,19 +169,40 @@ class Segmenter(nn.Module):
 
     def encode_expressions(self, video: VideoFeatures, text: TextFeatures) -> ExpressionFeatures:
         """Read each video with each of its sentences: fusion, encoder, pixel decoder."""
-        batch = text.sentence_BEC.shape[0]
         positions = self._positions(video)
-        memory, shapes, padding, ratios = self._memory(video, text, positions[1:])
+        fused, shapes, padding = self._fuse(video, text)
+        memory, ratios = self._encode(video, fused, shapes, padding, positions[1:])
         starts = _level_slices(shapes)
         pyramid = tuple(
             memory[:, s].transpose(1, 2).unflatten(-1, shape) for s, shape in zip(starts[:3], shapes[:3], strict=True)
         )
         words = (text.words_BELC, self._word_positions(text), text.padding_BEL)
         masks = video.padding if video.padded else (None,) * 5
+        batch = text.sentence_BEC.shape[0]
         mask_features = self.pixel_decoder(video.backbone[0], pyramid, positions[:4], masks[:4], words, batch)
         return ExpressionFeatures(
-            memory, shapes, padding, ratios, mask_features, text.sentence_BEC, video.sizes_B2, video.times_BT
+            memory,
+            shapes,
+            padding,
+            ratios,
+            mask_features,
+            text.sentence_BEC,
+            video.sizes_B2,
+            video.times_BT,
+            self._grounding_maps(fused, shapes, padding),
         )
+
+    def ground(self, video: VideoFeatures, text: TextFeatures) -> GroundingMaps:
+        """Where each sentence points, as the fusion alone knows it; ValueError without the grounding head."""
+        maps = self._grounding_maps(*self._fuse(video, text))
+        if maps is None:
+            raise ValueError("this network has no grounding head; set grounding to true")
+        return maps
+
+    def _grounding_maps(self, fused_NSC: Tensor, shapes: Shapes, padding_NS: Tensor) -> GroundingMaps | None:
+        if self.grounding_head is None:
+            return None
+        return GroundingMaps(self.grounding_head(fused_NSC).squeeze(-1), shapes, padding_NS)
 
     def _positions(self, video: VideoFeatures) -> tuple[Tensor, ...]:
         dtype = video.projected[0].dtype
@@ -189,10 +212,8 @@ class Segmenter(nn.Module):
         codes = sine_1d(text.padding_BEL.flatten(0, 1), self.config.hidden_dim)
         return codes.view_as(text.words_BELC).to(text.words_BELC.dtype)
 
-    def _memory(
-        self, video: VideoFeatures, text: TextFeatures, positions: tuple[Tensor, ...]
-    ) -> tuple[Tensor, Shapes, Tensor, Tensor]:
-        """Encoder output [N, S, C] with its level shapes, padding and valid ratios; `positions` of the four levels."""
+    def _fuse(self, video: VideoFeatures, text: TextFeatures) -> tuple[Tensor, Shapes, Tensor]:
+        """Pixels that have met the words [N, S, C], with their level shapes and padding [N, S]."""
         batch, expressions = text.sentence_BEC.shape[:2]
         frames = video.times_BT.shape[1]
         shapes: Shapes = tuple((level.shape[-2], level.shape[-1]) for level in video.projected)
@@ -200,17 +221,28 @@ class Segmenter(nn.Module):
         fused = self.fusion_module(
             tokens.reshape(batch, -1, tokens.shape[-1]), text.words_BELC, self._word_positions(text), text.padding_BEL
         )
-        source = fused.reshape(batch * expressions * frames, -1, tokens.shape[-1])
+        copies = expressions * frames
+        padding = torch.cat([mask.flatten(1) for mask in video.padding[1:]], 1).repeat_interleave(copies, 0)
+        return fused.reshape(batch * copies, -1, tokens.shape[-1]), shapes, padding
+
+    def _encode(
+        self,
+        video: VideoFeatures,
+        fused_NSC: Tensor,
+        shapes: Shapes,
+        padding_NS: Tensor,
+        positions: tuple[Tensor, ...],
+    ) -> tuple[Tensor, Tensor]:
+        """Encoder output [N, S, C] and valid ratios [N, levels, 2]; `positions` of the four levels."""
         embedded = [
             p.flatten(2).transpose(1, 2) + code for p, code in zip(positions, self.transformer.level_embed, strict=True)
         ]
-        copies = expressions * frames
+        copies = fused_NSC.shape[0] // video.sizes_B2.shape[0]
         position = torch.cat(embedded, 1).repeat_interleave(copies, 0)
-        padding = torch.cat([mask.flatten(1) for mask in video.padding[1:]], 1).repeat_interleave(copies, 0)
-        ratios = torch.stack([_valid_ratio(m, source.dtype) for m in video.padding[1:]], 1).repeat_interleave(copies, 0)
-        masked = padding if video.padded else None
-        memory = self.transformer.encoder(source, position, ratios, shapes, masked)
-        return memory, shapes, padding, ratios
+        ratios = torch.stack([_valid_ratio(m, fused_NSC.dtype) for m in video.padding[1:]], 1)
+        ratios = ratios.repeat_interleave(copies, 0)
+        masked = padding_NS if video.padded else None
+        return self.transformer.encoder(fused_NSC, position, ratios, shapes, masked), ratios
 
     def track(
         self,
@@ -252,7 +284,9 @@ class Segmenter(nn.Module):
             text.padding_BEL.flatten(0, 1)[:, None],
             text.sentence_BEC.flatten(0, 1)[:, None],
         )
-        return TrackingMemory(*self._memory(video, single, self._positions(video)[1:]), present_BET.flatten())
+        fused, shapes, padding = self._fuse(video, single)
+        memory, ratios = self._encode(video, fused, shapes, padding, self._positions(video)[1:])
+        return TrackingMemory(memory, shapes, padding, ratios, present_BET.flatten())
 
     def decode(
         self, features: ExpressionFeatures, tracking: TrackingMemory | None = None, *, aux: bool = False

@@ -10,23 +10,26 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from models.criterion import Criterion, Normaliser
+from models.grounding import grounding_loss
 from models.references import References
 from models.segmenter import Segmenter
 from util.distributed import World
-from util.types import ClipBatch, ExpressionFeatures, Targets, TextFeatures, TrackingMemory
+from util.types import ClipBatch, ExpressionFeatures, GroundingMaps, Targets, TextFeatures, TrackingMemory
 
 
 class TrainingStep(nn.Module):
     """Segmenter and criterion as one module, which is what a wrapper for several processes needs.
 
-    `amp`: bf16 autocast; coordinates and losses stay in float32.
+    `amp`: bf16 autocast; coordinates and losses stay in float32. `grounding_only`: nothing beyond the fusion runs, and
+    the loss on its maps is the only one.
     """
 
-    def __init__(self, segmenter: Segmenter, criterion: Criterion, *, amp: bool) -> None:
+    def __init__(self, segmenter: Segmenter, criterion: Criterion, *, amp: bool, grounding_only: bool = False) -> None:
         super().__init__()
         self.segmenter = segmenter
         self.criterion = criterion
         self.amp = amp
+        self.grounding_only = grounding_only
 
     def forward(self, batch: ClipBatch, references: References | None, normaliser: Normaliser) -> dict[str, Tensor]:
         """Un-weighted losses by name (see `Criterion`), and their weighted total, "loss"."""
@@ -34,10 +37,18 @@ class TrainingStep(nn.Module):
         with torch.autocast(batch.frames_BTCHW.device.type, torch.bfloat16, enabled=self.amp):
             video = segmenter.encode_video(batch.frames_BTCHW, batch.times_BT, batch.sizes_B2)
             text = segmenter.encode_text(batch.captions)
-            features = segmenter.encode_expressions(video, text)
-            tracking = None if references is None else self._track(batch, features, text, references)
-            prediction = segmenter.decode(features, tracking, aux=True)
-            losses = self.criterion(prediction, batch.targets, batch.sizes_B2, normaliser).losses
+            maps: GroundingMaps | None
+            losses: dict[str, Tensor]
+            if self.grounding_only:
+                maps, losses = segmenter.ground(video, text), {}
+            else:
+                features = segmenter.encode_expressions(video, text)
+                maps = features.grounding
+                tracking = None if references is None else self._track(batch, features, text, references)
+                prediction = segmenter.decode(features, tracking, aux=True)
+                losses = self.criterion(prediction, batch.targets, batch.sizes_B2, normaliser).losses
+        if maps is not None:
+            losses["loss_grounding"] = grounding_loss(maps, batch.targets) / normaliser.frames.clamp(min=1)
         return {"loss": self.criterion.total(losses), **losses}
 
     def _track(

@@ -159,6 +159,19 @@ class TextFeatures:
 
 
 @dataclass(frozen=True)
+class GroundingMaps:
+    """Where each sentence points, asked of the fusion: a softmax over one level's logits is each token's chance to show
+    what the sentence means.
+
+    logits_NS (N = B*E*T, all levels concatenated), shapes ((h, w), ...) of the levels, padding_NS bool, True = padding
+    """
+
+    logits_NS: Tensor
+    shapes: tuple[tuple[int, int], ...]
+    padding_NS: Tensor
+
+
+@dataclass(frozen=True)
 class ExpressionFeatures:
     """A video as read with each of its sentences: the decoder's input. N = B*E*T, b slowest, t fastest.
 
@@ -168,6 +181,7 @@ class ExpressionFeatures:
     ratios_NL2          valid (width, height) ratio of each level
     mask_features_NChw  pixel decoder output at stride 4
     sentence_BEC, sizes_B2, times_BT  as given
+    grounding           with the grounding head: what its loss needs; chosen frames do not carry it along
     """
 
     memory_NSC: Tensor
@@ -178,6 +192,7 @@ class ExpressionFeatures:
     sentence_BEC: Tensor
     sizes_B2: Tensor
     times_BT: Tensor
+    grounding: GroundingMaps | None = None
 
     def gather_frames(self, index_BT: Tensor) -> ExpressionFeatures:
         """Features of frames `index_BT` [B, T'] of each video, in that order."""
@@ -192,6 +207,7 @@ class ExpressionFeatures:
             ratios_NL2=self.ratios_NL2[flat],
             mask_features_NChw=self.mask_features_NChw[flat],
             times_BT=self.times_BT.gather(1, index_BT),
+            grounding=None,
         )
 
     def frame(self, index: int) -> ExpressionFeatures:
