@@ -134,7 +134,7 @@ class Run:
     ema: Ema | None
     total: int  # optimizer steps of the whole run
     epoch: float  # optimizer steps of one unit of the schedule's milestones
-    tracking: bool  # whether clips are told the masks of neighbouring frames
+    grounding_only: bool = False  # this is the stage before the run
     losses: LossWindow = field(default_factory=LossWindow)
     step: int = 0
     best: float | None = None
@@ -236,7 +236,10 @@ def _finish(run: Run, interrupt: Interrupt) -> Outcome:
     if run.config.validation.source is None:
         with _averaged(run):
             export(run)
-    run.log.say(f"done after {run.step} steps; {folder / 'model'} is ready for `segment --weights`")
+    ready = (
+        "the whole network is next" if run.grounding_only else f"{folder / 'model'} is ready for `segment --weights`"
+    )
+    run.log.say(f"done after {run.step} steps; {ready}")
     return Outcome(run.step, run.best)
 
 
@@ -247,7 +250,7 @@ def optimise(run: Run, batch: ClipBatch) -> None:
     set_learning_rates(run.optimizer, learning_rate_share(run.step, run.total, config.optim, run.epoch))
     run.optimizer.zero_grad(set_to_none=True)
     references = None
-    if run.tracking:
+    if config.model.tracking != "none" and not run.grounding_only:
         first_clip = run.step * config.batch + world.rank * (config.batch // world.size)
         progress = run.step / run.total
         references = draw_references(batch, config.tracking, progress=progress, seed=config.seed, first_clip=first_clip)
@@ -288,8 +291,7 @@ def start(config: TrainConfig, world: World, *, grounding_only: bool = False) ->
     ema = Ema(segmenter, config.ema_decay) if config.ema_decay is not None else None
     epoch = samples_per_epoch(config.data) / config.batch if config.epochs else 1.0
     total = config.steps or int((config.epochs or 0) * epoch)
-    tracking = config.model.tracking != "none" and not grounding_only
-    run = Run(config, world, log, segmenter, module, optimizer, ema, total, epoch, tracking)
+    run = Run(config, world, log, segmenter, module, optimizer, ema, total, epoch, grounding_only)
     seed_everything(config.seed + world.rank)
     if folder is not None:
         resume(run, folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 import engine
 from datasets.loader import train_batches
-from engine import TrainConfig, start, train
+from engine import GroundingStage, TrainConfig, start, train
 from models.checkpoint import load_segmenter, read_info
 from models.references import draw_references
 from models.start import compile_parts
@@ -186,6 +187,14 @@ def test_the_networks_own_mask_takes_the_true_ones_place(tmp_path: Path) -> None
     assert not lost.present_BET.any()
 
 
+def grounded_config(folder: Path) -> TrainConfig:
+    """Four steps of the grounding stage, three of the whole network."""
+    config = clip_config(folder, steps=3)
+    clip = replace(config.data.clip, frames=1, expressions=2)
+    stage = GroundingStage(steps=4, batch=4, micro_batch=2, warmup_steps=1, ema_decay=0.5, clip=clip)
+    return replace(config, model=replace(config.model, grounding=True), grounding=stage)
+
+
 # ---- a run -----------------------------------------------------------------------------------------------------------
 
 
@@ -211,6 +220,51 @@ def test_it_learns_and_validates_and_exports(tmp_path: Path) -> None:
     average = load_file(tmp_path / f"step_{best['step']:07d}" / "ema.safetensors")
     assert all(torch.equal(p, average[name]) for name, p in exported.named_parameters())
     assert read_info(tmp_path / "model").extra["step"] == best["step"]
+
+
+def test_a_grounding_stage_trains_what_comes_before_the_encoder_and_the_run_goes_on_from_it(tmp_path: Path) -> None:
+    """Only its loss, only its parts; then the whole network starts from its average."""
+    config = grounded_config(tmp_path)
+    untouched = start(replace(config, grounding=None, output_dir=tmp_path / "random"), ALONE).segmenter.state_dict()
+    train(config)
+    lines = events(tmp_path / "grounding", "train")
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert {name for name in lines[0] if name.startswith("loss_")} == {"loss_grounding"}
+    stage = load_segmenter(tmp_path / "grounding" / "model").state_dict()
+    changed = {name.split(".")[0] for name in stage if not torch.equal(stage[name], untouched[name])}
+    assert changed == {"backbone", "input_proj", "text_encoder", "resizer", "fusion_module", "grounding_head"}
+    main = events(tmp_path, "train")
+    assert [line["step"] for line in main] == [1, 2, 3]
+    assert {"loss_grounding", "loss_dice", "loss_ce"} <= main[0].keys()
+    again = start(
+        replace(config, grounding=None, output_dir=tmp_path / "again", weights=str(tmp_path / "grounding" / "model")),
+        ALONE,
+    )
+    first = next(engine.train_batches(config.data, per_rank=2))
+    engine.optimise(again, first)
+    assert again.losses.drain(ALONE)["loss"] == pytest.approx(main[0]["loss"], rel=1e-5)
+
+
+def test_a_grounding_stage_that_was_stopped_goes_on_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(grounded_config(tmp_path / "straight"))
+    batches = engine.train_batches
+
+    def interrupted(*arguments: object, **named: object) -> Iterator[ClipBatch]:
+        for step, batch in enumerate(batches(*arguments, **named)):
+            if step == 1:
+                signal.raise_signal(signal.SIGTERM)
+            yield batch
+
+    monkeypatch.setattr(engine, "train_batches", interrupted)
+    stopped = train(grounded_config(tmp_path / "stopped"))
+    assert (stopped.step, stopped.stopped) == (2, signal.SIGTERM)
+    assert not (tmp_path / "stopped" / "model").exists()
+    monkeypatch.undo()
+    assert train(grounded_config(tmp_path / "stopped")).step == 3
+    one, other = (load_file(tmp_path / run / "step_0000003" / "model.safetensors") for run in ("straight", "stopped"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_a_loss_that_is_not_finite_names_its_batch_and_can_be_repeated(
@@ -253,6 +307,8 @@ def test_bad_configs_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             start(changed, ALONE)
+    with pytest.raises(InputError, match=r"set model\.grounding"):
+        train(replace(config, grounding=GroundingStage(steps=1)))
     with pytest.raises(InputError, match="cannot be shared by 3"):
         start(config, World(0, 3, torch.device("cpu")))
 
