@@ -189,7 +189,7 @@ class Segmenter(nn.Module):
             text.sentence_BEC,
             video.sizes_B2,
             video.times_BT,
-            self._grounding_maps(fused, shapes, padding),
+            self._grounding_maps(fused, shapes, padding) if self.training else None,
         )
 
     def ground(self, video: VideoFeatures, text: TextFeatures) -> GroundingMaps:

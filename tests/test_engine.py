@@ -315,7 +315,7 @@ def test_bad_configs_are_refused(tmp_path: Path) -> None:
 
 def test_recipes_are_valid_and_the_published_one_is_as_published() -> None:
     tiny = load_config(TrainConfig, ROOT / "configs" / "tiny.yaml")
-    assert tiny.model.tracking == "feature" and tiny.data.clip.frames == (1, 1, 2)
+    assert tiny.model.tracking == "feature" and tiny.data.clip.frames == (1, 2)
     recipe = load_config(TrainConfig, ROOT / "configs" / "ref_youtube_vos_r50.yaml")
     assert (recipe.epochs, recipe.batch, recipe.data.clip.frames, recipe.model.queries) == (6, 8, 5, 5)
     assert (recipe.optim.lr, recipe.optim.lr_backbone, recipe.optim.weight_decay) == (1e-4, 5e-5, 5e-4)

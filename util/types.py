@@ -181,7 +181,7 @@ class ExpressionFeatures:
     ratios_NL2          valid (width, height) ratio of each level
     mask_features_NChw  pixel decoder output at stride 4
     sentence_BEC, sizes_B2, times_BT  as given
-    grounding           with the grounding head: what its loss needs; chosen frames do not carry it along
+    grounding           in training, with the grounding head: what its loss needs; chosen frames do not carry it along
     """
 
     memory_NSC: Tensor
