@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from models.backbone import Backbone, BackboneConfig, build_backbone
 from models.fusion import FeatureResizer, VisionLanguageFusion
+from models.grounding import GroundingHead
 from models.mask_head import dynamic_masks, parameter_count
 from models.mlp import MLP
 from models.pixel_decoder import PixelDecoder
@@ -58,7 +59,7 @@ class SegmenterConfig:
     tracking: Literal["none", "rgb", "feature"] = "none"
     time: bool = False
     presence: bool = False
-    grounding: bool = False  # a head on the fusion that helps training and takes no part in inference
+    grounding: bool = False  # maps of where a sentence points, which the queries' scores listen to
     protocol: Protocol = CORRECTED
 
 
@@ -93,7 +94,7 @@ class Segmenter(nn.Module):
         self.controller = _controller(dim, written)
         self.temporal = temporal_layers(dim, config.heads, layers) if config.time else None
         self.presence_head = MLP(dim, dim, 1, 2) if config.presence else None
-        self.grounding_head = nn.Linear(dim, 1, bias=False) if config.grounding else None
+        self.grounding_head = GroundingHead(dim) if config.grounding else None
         self._text_cache = TextCache()
         self.train()
 
@@ -189,20 +190,15 @@ class Segmenter(nn.Module):
             text.sentence_BEC,
             video.sizes_B2,
             video.times_BT,
-            self._grounding_maps(fused, shapes, padding) if self.training else None,
+            None if self.grounding_head is None else self.grounding_head(fused),
         )
 
     def ground(self, video: VideoFeatures, text: TextFeatures) -> GroundingMaps:
         """Where each sentence points, as the fusion alone knows it; ValueError without the grounding head."""
-        maps = self._grounding_maps(*self._fuse(video, text))
-        if maps is None:
-            raise ValueError("this network has no grounding head; set grounding to true")
-        return maps
-
-    def _grounding_maps(self, fused_NSC: Tensor, shapes: Shapes, padding_NS: Tensor) -> GroundingMaps | None:
         if self.grounding_head is None:
-            return None
-        return GroundingMaps(self.grounding_head(fused_NSC).squeeze(-1), shapes, padding_NS)
+            raise ValueError("this network has no grounding head; set grounding to true")
+        fused, shapes, padding = self._fuse(video, text)
+        return GroundingMaps(self.grounding_head(fused), shapes, padding)
 
     def _positions(self, video: VideoFeatures) -> tuple[Tensor, ...]:
         dtype = video.projected[0].dtype
@@ -324,8 +320,12 @@ class Segmenter(nn.Module):
         presence = None
         if self.presence_head is not None and layer == len(decoded.embeddings) - 1:
             presence = self.presence_head(embeddings).squeeze(-1).unflatten(0, lead)
+        logits = self.class_embed[layer](embeddings)
+        if self.grounding_head is not None and features.grounding is not None:
+            # masks are taken as they are: a query answers for its object, it does not move to where words point
+            logits = logits + self.grounding_head.evidence(features.grounding, masks.detach())[..., None]
         return Prediction(
-            logits_BETQK=self.class_embed[layer](embeddings).unflatten(0, lead),
+            logits_BETQK=logits.unflatten(0, lead),
             boxes_BETQ4=boxes.unflatten(0, lead),
             masks_BETQhw=masks.unflatten(0, lead),
             presence_BETQ=presence,

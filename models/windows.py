@@ -165,6 +165,7 @@ def take(features: ExpressionFeatures, expressions: Sequence[int], frames: Seque
         mask_features_NChw=features.mask_features_NChw[rows],
         sentence_BEC=features.sentence_BEC[:, e],
         times_BT=features.times_BT[:, t],
+        grounding_NS=None if features.grounding_NS is None else features.grounding_NS[rows],
     )
 
 
@@ -191,6 +192,7 @@ def join(parts: Sequence[ExpressionFeatures], along: Literal["expressions", "fra
         mask_features_NChw=rows("mask_features_NChw"),
         sentence_BEC=torch.cat([p.sentence_BEC for p in parts], 1) if more_sentences else first.sentence_BEC,
         times_BT=first.times_BT if more_sentences else torch.cat([p.times_BT for p in parts], 1),
+        grounding_NS=None if first.grounding_NS is None else rows("grounding_NS"),
     )
 
 

@@ -181,7 +181,7 @@ class ExpressionFeatures:
     ratios_NL2          valid (width, height) ratio of each level
     mask_features_NChw  pixel decoder output at stride 4
     sentence_BEC, sizes_B2, times_BT  as given
-    grounding           in training, with the grounding head: what its loss needs; chosen frames do not carry it along
+    grounding_NS        logits of the grounding head, or None without it
     """
 
     memory_NSC: Tensor
@@ -192,7 +192,13 @@ class ExpressionFeatures:
     sentence_BEC: Tensor
     sizes_B2: Tensor
     times_BT: Tensor
-    grounding: GroundingMaps | None = None
+    grounding_NS: Tensor | None = None
+
+    @property
+    def grounding(self) -> GroundingMaps | None:
+        if self.grounding_NS is None:
+            return None
+        return GroundingMaps(self.grounding_NS, self.shapes, self.padding_NS)
 
     def gather_frames(self, index_BT: Tensor) -> ExpressionFeatures:
         """Features of frames `index_BT` [B, T'] of each video, in that order."""
@@ -207,7 +213,7 @@ class ExpressionFeatures:
             ratios_NL2=self.ratios_NL2[flat],
             mask_features_NChw=self.mask_features_NChw[flat],
             times_BT=self.times_BT.gather(1, index_BT),
-            grounding=None,
+            grounding_NS=None if self.grounding_NS is None else self.grounding_NS[flat],
         )
 
     def frame(self, index: int) -> ExpressionFeatures:

@@ -8,7 +8,9 @@ import pytest
 import torch
 from tiny import build, words
 
-from models.grounding import grounding_loss
+from models.grounding import LEAST_SHARE, GroundingHead, grounding_loss
+from models.segmenter import Segmenter
+from models.windows import join, take
 from util.types import ABSENT, IGNORE, PRESENT, GroundingMaps, Targets
 
 SHAPES = ((4, 8), (2, 4), (1, 2))
@@ -79,21 +81,76 @@ def test_several_referents_share() -> None:
     assert grounding_loss(maps(logits), targets(halves)).item() == pytest.approx(union.item())
 
 
-def test_the_head_reads_the_fusion_and_changes_nothing_else() -> None:
+def test_evidence_is_the_log_share_of_the_pointing_in_a_mask() -> None:
+    """A sure map of the left half: all of it, half of it, none of it."""
+    head = GroundingHead(8)
+    with torch.no_grad():
+        head.trust.copy_(torch.tensor([1.0, 2.0, 0.0]))
+    right = torch.cat([torch.arange(w).repeat(h) >= w // 2 for h, w in SHAPES])
+    pointed = torch.zeros(1, sum(SIZES)).masked_fill(right, -100.0)
+    masks = torch.full((1, 3, 8, 16), -100.0)
+    masks[0, 0, :, :8] = 100.0
+    masks[0, 1, :4, :8] = 100.0
+    masks[0, 2, :, 8:] = 100.0
+    evidence = head.evidence(maps(pointed), masks)
+    assert evidence[0].tolist() == pytest.approx([0.0, 3 * math.log(0.5), 3 * math.log(LEAST_SHARE)], abs=1e-3)
+
+
+def grounded_pair() -> tuple[Segmenter, Segmenter]:
+    """The same network without and with the grounding head."""
     plain, model = build(), build(grounding=True)
     model.load_state_dict(plain.state_dict() | {k: v for k, v in model.state_dict().items() if "grounding" in k})
+    return plain, model
+
+
+@torch.no_grad()
+def test_the_head_adds_its_evidence_to_the_scores_and_changes_nothing_else() -> None:
+    plain, model = grounded_pair()
     frames = torch.randn(1, 2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        text = words(model, 1, 3)
-        video = model.encode_video(frames)
-        assert model.encode_expressions(video, text).grounding is None  # nothing that inference would carry about
-        features = model.train().encode_expressions(video, text)
-        before = plain(plain.encode_video(frames), words(plain, 1, 3))
-        assert torch.equal(model.decode(features).masks_BETQhw, before.masks_BETQhw)
-        assert features.grounding is not None
-        assert features.grounding.logits_NS.shape == features.memory_NSC.shape[:2] == (6, 64 + 16 + 4 + 1)
-        assert torch.equal(model.ground(video, text).logits_NS, features.grounding.logits_NS)
-        other = model.ground(video, words(model, 1, 3, seed=1)).logits_NS
-    assert not torch.allclose(other, features.grounding.logits_NS)
+    text = words(model, 1, 3)
+    features = model.encode_expressions(model.encode_video(frames), text)
+    assert features.grounding is not None and model.grounding_head is not None
+    assert features.grounding.logits_NS.shape == features.memory_NSC.shape[:2] == (6, 64 + 16 + 4 + 1)
+    given = model.decode(features)
+    before = plain(plain.encode_video(frames), words(plain, 1, 3))
+    assert torch.equal(given.masks_BETQhw, before.masks_BETQhw)
+    evidence = model.grounding_head.evidence(features.grounding, given.masks_BETQhw.flatten(0, 2))
+    added = (given.logits_BETQK - before.logits_BETQK).flatten()
+    torch.testing.assert_close(added, evidence.flatten(), atol=1e-5, rtol=1e-5)
+    assert evidence.std() > 0
+
+
+@torch.no_grad()
+def test_the_maps_alone_are_those_of_the_whole_network_and_depend_on_the_sentence() -> None:
+    plain, model = grounded_pair()
+    video = model.encode_video(torch.randn(1, 2, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    text = words(model, 1, 3)
+    whole = model.encode_expressions(video, text)
+    assert torch.equal(model.ground(video, text).logits_NS, whole.grounding_NS)
+    assert not torch.allclose(model.ground(video, words(model, 1, 3, seed=1)).logits_NS, whole.grounding_NS)
     with pytest.raises(ValueError, match="grounding head"):
         plain.ground(video, text)
+
+
+@torch.no_grad()
+def test_features_that_are_cut_and_joined_keep_their_maps() -> None:
+    """Sentences and frames taken apart and put together again score as before."""
+    _, model = grounded_pair()
+    video = model.encode_video(torch.randn(1, 3, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    whole = model.encode_expressions(video, words(model, 1, 2))
+    apart = [join([take(whole, [e], [t]) for t in range(3)], "frames") for e in range(2)]
+    again = join(apart, "expressions")
+    assert torch.equal(again.grounding_NS, whole.grounding_NS)
+    last = whole.gather_frames(torch.tensor([[2]]))
+    assert torch.equal(last.grounding_NS, take(whole, [0, 1], [2]).grounding_NS)
+
+
+def test_the_class_loss_reaches_the_maps_and_not_the_masks_through_them() -> None:
+    _, model = grounded_pair()
+    video = model.encode_video(torch.randn(1, 1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    prediction = model.decode(model.encode_expressions(video, words(model, 1, 1)))
+    prediction.logits_BETQK.sum().backward()
+    assert model.grounding_head is not None
+    for parameter in model.grounding_head.parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0
+    assert all(p.grad is None for p in model.controller.parameters())
