@@ -21,16 +21,30 @@ LEAST_SHARE = 1e-4
 
 
 class GroundingHead(nn.Module):
-    """One logit per token, and what a level's map is worth to a query that covers some share of it."""
+    """One logit per token and one for "nowhere" on each level: a softmax over them points at what a sentence means.
+
+    Its maps are worth something to a query that covers some share of the pointing.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.point = nn.Linear(dim, 1, bias=False)
+        self.nowhere = nn.Parameter(torch.zeros(LEVELS))
         self.trust = nn.Parameter(torch.full((LEVELS,), 0.5))
 
     def forward(self, fused_NSC: Tensor) -> Tensor:
         """Logits [N, S] of the fusion's tokens."""
         return self.point(fused_NSC).squeeze(-1)
+
+    def log_shares(self, maps: GroundingMaps) -> list[Tensor]:
+        """Logarithm of the share of the pointing that each token of strides 8 to 32 has, [N, h*w + 1], nowhere last."""
+        sizes = [height * width for height, width in maps.shapes]
+        levels = maps.logits_NS.float().masked_fill(maps.padding_NS, -torch.inf).split(sizes, dim=-1)
+        shares = []
+        for logits, nowhere in zip(levels, self.nowhere, strict=False):
+            everything = torch.cat((logits, nowhere.float().expand(logits.shape[0], 1)), dim=-1)
+            shares.append(everything.log_softmax(dim=-1))
+        return shares
 
     def evidence(self, maps: GroundingMaps, masks_NQhw: Tensor) -> Tensor:
         """What to add to the class logits [N, Q] of queries with these mask logits, in float32.
@@ -40,37 +54,29 @@ class GroundingHead(nn.Module):
         """
         cover = masks_NQhw.float().sigmoid()
         total = cover.new_zeros(cover.shape[:2])
-        for trust, (level, shape) in zip(self.trust, _levels(maps), strict=True):
+        for trust, shares, shape in zip(self.trust, self.log_shares(maps), maps.shapes, strict=False):
             covered = F.adaptive_avg_pool2d(cover, shape).flatten(2)
-            share = (covered @ level.softmax(dim=-1)[..., None]).squeeze(-1)
+            share = (covered @ shares[:, :-1, None].exp()).squeeze(-1)
             total = total + trust * (share + LEAST_SHARE).log()
         return total
 
+    def loss(self, maps: GroundingMaps, targets: Targets) -> Tensor:
+        """Kullback-Leibler divergence (nats) from the referents' share of each token to the pointing.
 
-def grounding_loss(maps: GroundingMaps, targets: Targets) -> Tensor:
-    """Kullback-Leibler divergence (nats) from the referents' share of each token to the softmax of a level's logits.
-
-    Mean over the levels, summed over the sentences' frames (N = B*E*T) in which a referent is seen and none is to be
-    ignored. Divide by their number.
-    """
-    real_BEN1 = targets.objects_BEN[..., None]
-    present_BENT = real_BEN1 & (targets.states_BENT == PRESENT)
-    ignored_BET = (real_BEN1 & (targets.states_BENT == IGNORE)).any(dim=2)
-    masks_NHW = (targets.masks_BENTHW & present_BENT[..., None, None]).any(dim=2).flatten(0, 2).float()
-    counted_N = (present_BENT.any(dim=2) & ~ignored_BET).flatten()
-    total = maps.logits_NS.new_zeros((), dtype=torch.float32)
-    for level, shape in _levels(maps):
-        covered = F.adaptive_avg_pool2d(masks_NHW[:, None], shape).flatten(1)
-        wanted = covered / covered.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(covered.dtype).tiny)
-        # -inf at padding times a share of 0 would be NaN
-        surprise = -(wanted * level.log_softmax(dim=-1).masked_fill(wanted == 0, 0)).sum(dim=-1)
-        entropy = -torch.special.xlogy(wanted, wanted).sum(dim=-1)
-        total = total + ((surprise - entropy) * counted_N).sum()
-    return total / LEVELS
-
-
-def _levels(maps: GroundingMaps) -> list[tuple[Tensor, tuple[int, int]]]:
-    """Logits [N, h*w] of the levels that point, -inf at padding, with their (h, w)."""
-    sizes = [height * width for height, width in maps.shapes]
-    logits = maps.logits_NS.float().masked_fill(maps.padding_NS, -torch.inf).split(sizes, dim=-1)
-    return list(zip(logits, maps.shapes, strict=True))[:LEVELS]
+        Where no referent is in the frame, all of it belongs nowhere. Mean over the levels, summed over the sentences'
+        frames (N = B*E*T) that are labelled. Divide by their number.
+        """
+        real_BEN1 = targets.objects_BEN[..., None]
+        present_BENT = real_BEN1 & (targets.states_BENT == PRESENT)
+        labelled_N = ~(real_BEN1 & (targets.states_BENT == IGNORE)).any(dim=2).flatten()
+        masks_NHW = (targets.masks_BENTHW & present_BENT[..., None, None]).any(dim=2).flatten(0, 2).float()
+        total = maps.logits_NS.new_zeros((), dtype=torch.float32)
+        for shares, shape in zip(self.log_shares(maps), maps.shapes, strict=False):
+            covered = F.adaptive_avg_pool2d(masks_NHW[:, None], shape).flatten(1)
+            area = covered.sum(dim=-1, keepdim=True)
+            wanted = torch.cat((covered / area.clamp(min=torch.finfo(covered.dtype).tiny), (area == 0).float()), dim=-1)
+            # -inf at padding times a share of 0 would be NaN
+            surprise = -(wanted * shares.masked_fill(wanted == 0, 0)).sum(dim=-1)
+            entropy = -torch.special.xlogy(wanted, wanted).sum(dim=-1)
+            total = total + ((surprise - entropy) * labelled_N).sum()
+        return total / LEVELS

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from models.criterion import Criterion, Normaliser
-from models.grounding import grounding_loss
 from models.references import References
 from models.segmenter import Segmenter
 from util.distributed import World
@@ -47,8 +46,9 @@ class TrainingStep(nn.Module):
                 tracking = None if references is None else self._track(batch, features, text, references)
                 prediction = segmenter.decode(features, tracking, aux=True)
                 losses = self.criterion(prediction, batch.targets, batch.sizes_B2, normaliser).losses
-        if maps is not None:
-            losses["loss_grounding"] = grounding_loss(maps, batch.targets) / normaliser.frames.clamp(min=1)
+        if maps is not None and segmenter.grounding_head is not None:
+            labelled = normaliser.presence.clamp(min=1)
+            losses["loss_grounding"] = segmenter.grounding_head.loss(maps, batch.targets) / labelled
         return {"loss": self.criterion.total(losses), **losses}
 
     def _track(

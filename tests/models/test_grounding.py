@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from tiny import build, words
 
-from models.grounding import LEAST_SHARE, GroundingHead, grounding_loss
+from models.grounding import LEAST_SHARE, GroundingHead
 from models.segmenter import Segmenter
 from models.windows import join, take
 from util.types import ABSENT, IGNORE, PRESENT, GroundingMaps, Targets
@@ -39,37 +40,57 @@ def left_half() -> torch.Tensor:
     return masks
 
 
+def head(nowhere: float = -100.0) -> GroundingHead:
+    """A head that points nowhere only where it is told to."""
+    made = GroundingHead(8)
+    with torch.no_grad():
+        made.nowhere.fill_(nowhere)
+    return made
+
+
 def test_it_is_the_divergence_from_the_covered_share_of_each_token() -> None:
     """Equal logits give the right half as much as the left: log 2 at every level; the true shares give 0."""
     uniform = torch.zeros(1, sum(SIZES))
-    assert grounding_loss(maps(uniform), targets(left_half())).item() == pytest.approx(math.log(2))
+    assert head().loss(maps(uniform), targets(left_half())).item() == pytest.approx(math.log(2))
     right = [torch.arange(w).repeat(h) >= w // 2 for h, w in SHAPES]
     pointed = uniform.masked_fill(torch.cat(right), -100.0)
-    assert grounding_loss(maps(pointed), targets(left_half())).item() == pytest.approx(0, abs=1e-6)
-    assert grounding_loss(maps(-pointed), targets(left_half())).item() > 90
+    assert head().loss(maps(pointed), targets(left_half())).item() == pytest.approx(0, abs=1e-6)
+    assert head().loss(maps(-pointed), targets(left_half())).item() > 90
     masks = left_half()
     masks[..., :16, :] = False  # three quarters of the tokens do not show it
-    assert grounding_loss(maps(uniform), targets(masks)).item() == pytest.approx((2 * math.log(4) + math.log(2)) / 3)
+    expected = (2 * math.log(4) + math.log(2)) / 3
+    assert head().loss(maps(uniform), targets(masks)).item() == pytest.approx(expected)
+
+
+def test_a_frame_without_the_referent_points_nowhere() -> None:
+    """So does every frame of a sentence without one; nowhere's share counts where there is something to see."""
+    nothing = torch.zeros_like(left_half())
+    uniform = torch.zeros(1, sum(SIZES))
+    expected = sum(math.log(size + 1) for size in SIZES) / 3
+    assert head(0.0).loss(maps(uniform), targets(nothing)).item() == pytest.approx(expected, rel=1e-5)
+    assert head(100.0).loss(maps(uniform), targets(nothing)).item() == pytest.approx(0, abs=1e-6)
+    no_target = replace(targets(left_half()), objects_BEN=torch.zeros(1, 1, 1, dtype=torch.bool))
+    assert head(100.0).loss(maps(uniform), no_target).item() == pytest.approx(0, abs=1e-6)
+    assert head(100.0).loss(maps(uniform), targets(left_half())).item() > 90
 
 
 def test_padding_takes_no_share_and_gives_finite_gradients() -> None:
     padding = torch.cat([torch.arange(w).repeat(h) >= w // 2 for h, w in SHAPES])[None]
     logits = torch.zeros(1, sum(SIZES), requires_grad=True)
-    loss = grounding_loss(maps(logits, padding), targets(left_half()))
+    loss = head().loss(maps(logits, padding), targets(left_half()))
     loss.backward()
     assert loss.item() == pytest.approx(0, abs=1e-6)
     assert logits.grad is not None and logits.grad.isfinite().all()
 
 
-def test_frames_without_the_referent_and_frames_to_be_ignored_do_not_count() -> None:
-    """Of three frames one shows the referent, one is not labelled, one does not hold it: the sum is the first's."""
-    masks = left_half().repeat(1, 1, 1, 3, 1, 1)
-    masks[:, :, :, 2] = False
-    truth = targets(masks, [[PRESENT, IGNORE, ABSENT]])
-    logits = torch.randn(3, sum(SIZES), generator=torch.Generator().manual_seed(0))
-    alone = grounding_loss(maps(logits[:1]), targets(left_half()))
-    assert grounding_loss(maps(logits), truth).item() == pytest.approx(alone.item())
-    assert grounding_loss(maps(logits[2:]), targets(masks[:, :, :, 2:])).item() == 0
+def test_frames_to_be_ignored_do_not_count() -> None:
+    """Of two frames one is not labelled: the sum is the other's."""
+    masks = left_half().repeat(1, 1, 1, 2, 1, 1)
+    truth = targets(masks, [[PRESENT, IGNORE]])
+    logits = torch.randn(2, sum(SIZES), generator=torch.Generator().manual_seed(0))
+    alone = head().loss(maps(logits[:1]), targets(left_half()))
+    assert head().loss(maps(logits), truth).item() == pytest.approx(alone.item())
+    assert head().loss(maps(logits), targets(masks)).item() != pytest.approx(alone.item())
 
 
 def test_several_referents_share() -> None:
@@ -77,23 +98,26 @@ def test_several_referents_share() -> None:
     halves = torch.cat((left_half(), ~left_half()), dim=2)
     everything = torch.ones_like(left_half())
     logits = torch.randn(1, sum(SIZES), generator=torch.Generator().manual_seed(0))
-    union = grounding_loss(maps(logits), targets(everything))
-    assert grounding_loss(maps(logits), targets(halves)).item() == pytest.approx(union.item())
+    union = head().loss(maps(logits), targets(everything))
+    assert head().loss(maps(logits), targets(halves)).item() == pytest.approx(union.item())
 
 
 def test_evidence_is_the_log_share_of_the_pointing_in_a_mask() -> None:
     """A sure map of the left half: all of it, half of it, none of it."""
-    head = GroundingHead(8)
+    sure = head()
     with torch.no_grad():
-        head.trust.copy_(torch.tensor([1.0, 2.0, 0.0]))
+        sure.trust.copy_(torch.tensor([1.0, 2.0, 0.0]))
     right = torch.cat([torch.arange(w).repeat(h) >= w // 2 for h, w in SHAPES])
     pointed = torch.zeros(1, sum(SIZES)).masked_fill(right, -100.0)
     masks = torch.full((1, 3, 8, 16), -100.0)
     masks[0, 0, :, :8] = 100.0
     masks[0, 1, :4, :8] = 100.0
     masks[0, 2, :, 8:] = 100.0
-    evidence = head.evidence(maps(pointed), masks)
+    evidence = sure.evidence(maps(pointed), masks)
     assert evidence[0].tolist() == pytest.approx([0.0, 3 * math.log(0.5), 3 * math.log(LEAST_SHARE)], abs=1e-3)
+    with torch.no_grad():
+        sure.nowhere.fill_(100.0)  # whatever a query covers, the sentence's referent is not there
+    assert sure.evidence(maps(pointed), masks)[0].tolist() == pytest.approx([3 * math.log(LEAST_SHARE)] * 3, abs=1e-3)
 
 
 def grounded_pair() -> tuple[Segmenter, Segmenter]:
