@@ -49,9 +49,13 @@ __device__ __forceinline__ void corners(const Shared& s, int stride, unsigned (&
 // more instructions.
 template <typename T>
 __device__ __forceinline__ T* advanced(T* base, unsigned offset) {
+#ifdef __CUDA_ARCH__
   T* moved;
   asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(moved) : "r"(offset), "n"(sizeof(T)), "l"(base));
   return moved;
+#else
+  return base + offset;
+#endif
 }
 
 template <typename T>

@@ -16,9 +16,13 @@
 #ifndef MSDA_REDUCTION_WIDTH
 #define MSDA_REDUCTION_WIDTH 4  // floats of one value gradient reduction, on sm_90 and newer
 #endif
+#ifndef MSDA_MAX_FRAMES
+#define MSDA_MAX_FRAMES 65535  // of one launch: the limit of gridDim.y
+#endif
+#ifndef MSDA_KEY
+#define MSDA_KEY CUDA
+#endif
 
-#include <dlfcn.h>
-#include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -32,6 +36,7 @@
 
 #include "cuda_common.cuh"
 #include "cuda_generic.cuh"
+#include "cuda_launch.cuh"
 #include "cuda_vector.cuh"
 
 namespace {
@@ -39,50 +44,8 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-constexpr int64_t kMaxFrames = 65535;  // of one launch: the limit of gridDim.y
+constexpr int64_t kMaxFrames = MSDA_MAX_FRAMES;
 constexpr int kWarpsPerProcessor = 8;  // fewer hide too little latency: then several groups share a row
-
-#define MSDA_TEXT(...) #__VA_ARGS__
-#define MSDA_EXPAND(...) MSDA_TEXT(__VA_ARGS__)
-
-void check_launch(const char* kernel) {
-  const cudaError_t error = cudaGetLastError();
-  if (error == cudaSuccess) return;
-  int device = 0, major = 0, minor = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-  cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
-  STD_TORCH_CHECK(false, "deformable attention: ", kernel, " did not start on a device of compute capability ", major,
-                  ".", minor, ": ", cudaGetErrorString(error), ". This library was built for ",
-                  MSDA_EXPAND(__CUDA_ARCH_LIST__),
-                  " (capability times 100); rebuild it with `python -m models.ops build cuda --cuda-arch ", major, ".",
-                  minor, "`, or set REFERTRACK_OPS=triton");
-}
-
-// Looked up when called: linked, it would keep the library from loading beside a torch without CUDA.
-cudaStream_t current_stream(int32_t device) {
-  using Lookup = int32_t (*)(int32_t, void**);
-  static const Lookup lookup = [] {
-    void* library = dlopen("libtorch_cuda.so", RTLD_LAZY | RTLD_NOLOAD);
-    return library ? reinterpret_cast<Lookup>(dlsym(library, "aoti_torch_get_current_cuda_stream")) : nullptr;
-  }();
-  STD_TORCH_CHECK(lookup, "deformable attention: this process has no CUDA build of torch loaded");
-  void* stream = nullptr;
-  STD_TORCH_CHECK(lookup(device, &stream) == 0, "deformable attention: no current CUDA stream on device ", device);
-  return static_cast<cudaStream_t>(stream);
-}
-
-// The tensors' device and its current stream, for the time of a call.
-struct OnDevice {
-  explicit OnDevice(const Tensor& tensor)
-      : guard(tensor.get_device_index()), stream(current_stream(tensor.get_device_index())) {
-    cudaSetDevice(tensor.get_device_index());  // the guard's runtime is torch's, this library has its own
-    cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, tensor.get_device_index());
-  }
-  torch::stable::accelerator::DeviceGuard guard;
-  cudaStream_t stream;
-  int processors = 0;
-};
 
 Problem describe(const Tensor& value, const std::vector<int64_t>& shapes, const Tensor& loc) {
   Problem problem{};
@@ -121,19 +84,28 @@ bool vectorised(const Problem& problem, const Tensor& value, const Tensor& other
          aligned(value, 16) && aligned(other, 16) && aligned(loc, 8);
 }
 
-template <typename F>
-void with_channels(int dim, const F& run) {
-#ifdef MSDA_SWEEP  // a benchmark builds many variants of the size it measures
-  STD_TORCH_CHECK(dim == 32, "this is a benchmark's build for 32 channels");
-  run(std::integral_constant<int, 32>{});
-#else
-  if (dim == 16) run(std::integral_constant<int, 16>{});
-  if (dim == 32) run(std::integral_constant<int, 32>{});
-  if (dim == 64) run(std::integral_constant<int, 64>{});
-#endif
+unsigned ceil_div(int64_t a, int64_t b) { return unsigned((a + b - 1) / b); }
+
+// Calls run(D, SPLIT): one group of lanes for a row, or as many as a warp has where the rows alone are too few.
+template <typename T, int D, typename F>
+void with_split(const Problem& problem, int64_t N, const OnDevice& device, const F& run) {
+  constexpr int G = D / Pack<T>::kSize;
+  if (N * problem.rows * G < int64_t(device.processors) * kWarpsPerProcessor * 32)
+    run(std::integral_constant<int, D>{}, std::integral_constant<int, 32 / G>{});
+  else
+    run(std::integral_constant<int, D>{}, std::integral_constant<int, 1>{});
 }
 
-unsigned ceil_div(int64_t a, int64_t b) { return unsigned((a + b - 1) / b); }
+template <typename T, typename F>
+void with_channels(const Problem& problem, int64_t N, const OnDevice& device, const F& run) {
+  if (problem.dim == 32) return with_split<T, 32>(problem, N, device, run);
+#ifdef MSDA_SWEEP  // a benchmark builds many variants of the size it measures
+  STD_TORCH_CHECK(false, "this is a benchmark's build, for 32 channels");
+#else
+  if (problem.dim == 16) return with_split<T, 16>(problem, N, device, run);
+  if (problem.dim == 64) return with_split<T, 64>(problem, N, device, run);
+#endif
+}
 
 // Calls run(first frame, frames) for as many launches as the grid's second axis needs.
 template <typename F>
@@ -142,85 +114,68 @@ void over_frames(int64_t N, const F& run) {
 }
 
 template <typename T>
-T* pointer(const Tensor& tensor) {
-  return static_cast<T*>(tensor.data_ptr());
-}
-
-// Whether the rows alone are too few for the device, so that several groups of lanes should share one.
-bool too_few(const Problem& problem, int64_t N, int lanes, const OnDevice& device) {
-  return N * problem.rows * lanes < int64_t(device.processors) * kWarpsPerProcessor * 32;
+T* pointer(const Tensor& tensor, int64_t offset = 0) {
+  return static_cast<T*>(tensor.data_ptr()) + offset;
 }
 
 template <typename T, typename R>
 void run_forward(const Problem& problem, const OnDevice& device, const Tensor& value, const Tensor& loc,
                  const Tensor& attn, const Tensor& out) {
-  const int64_t N = loc.size(0), per_frame = int64_t(problem.rows) * problem.points;
+  const int64_t N = loc.size(0), points = int64_t(problem.rows) * problem.points;  // points of one frame
+  const int64_t channels = int64_t(problem.rows) * problem.dim;
   if constexpr (std::is_same_v<R, float>) {
     if (vectorised<T>(problem, value, out, loc)) {
-      with_channels(problem.dim, [&](auto dim) {
-        constexpr int D = decltype(dim)::value, G = D / Pack<T>::kSize, Most = 32 / G;
-        const auto launch = [&](auto split) {
-          constexpr int Split = decltype(split)::value;
-          over_frames(N, [&](int64_t n, unsigned frames) {
-            const dim3 grid(ceil_div(problem.rows, MSDA_BLOCK / (G * Split)), frames);
-            vector_forward<T, D, Split><<<grid, MSDA_BLOCK, 0, device.stream>>>(
-                problem, pointer<T>(value) + n * problem.frame, pointer<float2>(loc) + n * per_frame,
-                pointer<float>(attn) + n * per_frame, pointer<T>(out) + n * problem.rows * D);
-            check_launch("the forward kernel");
-          });
-        };
-        if (too_few(problem, N, G, device)) launch(std::integral_constant<int, Most>{});
-        else launch(std::integral_constant<int, 1>{});
+      with_channels<T>(problem, N, device, [&](auto dim, auto split) {
+        constexpr int D = decltype(dim)::value, Split = decltype(split)::value;
+        over_frames(N, [&](int64_t n, unsigned frames) {
+          const dim3 grid(ceil_div(problem.rows, MSDA_BLOCK / (D / Pack<T>::kSize * Split)), frames);
+          start("forward", vector_forward<T, D, Split>, grid, MSDA_BLOCK, device, problem,
+                pointer<T>(value, n * problem.frame), pointer<float2>(loc, n * points), pointer<float>(attn, n * points),
+                pointer<T>(out, n * channels));
+        });
       });
       return;
     }
   }
   over_frames(N, [&](int64_t n, unsigned frames) {
     const dim3 grid(ceil_div(problem.rows, kGenericBlock / 32), frames);
-    generic_forward<T, R><<<grid, kGenericBlock, 0, device.stream>>>(
-        problem, pointer<T>(value) + n * problem.frame, pointer<R>(loc) + 2 * n * per_frame,
-        pointer<R>(attn) + n * per_frame, pointer<T>(out) + n * problem.rows * problem.dim);
-    check_launch("the generic forward kernel");
+    start("generic forward", generic_forward<T, R>, grid, kGenericBlock, device, problem,
+          pointer<T>(value, n * problem.frame), pointer<R>(loc, 2 * n * points), pointer<R>(attn, n * points),
+          pointer<T>(out, n * channels));
   });
 }
 
 template <typename T, typename R, typename Sums>
 void run_backward(const Problem& problem, const OnDevice& device, const Tensor& grad_out, const Tensor& value,
                   const Tensor& loc, const Tensor& attn, Sums sums, const Tensor& grad_loc, const Tensor& grad_attn) {
-  const int64_t N = loc.size(0), per_frame = int64_t(problem.rows) * problem.points;
-  const auto at_frame = [&](int64_t n) {
+  const int64_t N = loc.size(0), points = int64_t(problem.rows) * problem.points;  // points of one frame
+  const int64_t channels = int64_t(problem.rows) * problem.dim;
+  const auto from_frame = [&](int64_t n) {
     Sums moved = sums;
     moved.sums += n * problem.frame;
     return moved;
   };
   if constexpr (std::is_same_v<R, float>) {
     if (vectorised<T>(problem, value, grad_out, loc)) {
-      with_channels(problem.dim, [&](auto dim) {
-        constexpr int D = decltype(dim)::value, G = D / Pack<T>::kSize, Most = 32 / G;
-        const auto launch = [&](auto split) {
-          constexpr int Split = decltype(split)::value;
-          over_frames(N, [&](int64_t n, unsigned frames) {
-            const dim3 grid(ceil_div(problem.rows, MSDA_BLOCK / (G * Split)), frames);
-            vector_backward<T, D, Split, Sums><<<grid, MSDA_BLOCK, 0, device.stream>>>(
-                problem, pointer<T>(grad_out) + n * problem.rows * D, pointer<T>(value) + n * problem.frame,
-                pointer<float2>(loc) + n * per_frame, pointer<float>(attn) + n * per_frame, at_frame(n),
-                pointer<float2>(grad_loc) + n * per_frame, pointer<float>(grad_attn) + n * per_frame);
-            check_launch("the backward kernel");
-          });
-        };
-        if (too_few(problem, N, G, device)) launch(std::integral_constant<int, Most>{});
-        else launch(std::integral_constant<int, 1>{});
+      with_channels<T>(problem, N, device, [&](auto dim, auto split) {
+        constexpr int D = decltype(dim)::value, Split = decltype(split)::value;
+        over_frames(N, [&](int64_t n, unsigned frames) {
+          const dim3 grid(ceil_div(problem.rows, MSDA_BLOCK / (D / Pack<T>::kSize * Split)), frames);
+          start("backward", vector_backward<T, D, Split, Sums>, grid, MSDA_BLOCK, device, problem,
+                pointer<T>(grad_out, n * channels), pointer<T>(value, n * problem.frame),
+                pointer<float2>(loc, n * points), pointer<float>(attn, n * points), from_frame(n),
+                pointer<float2>(grad_loc, n * points), pointer<float>(grad_attn, n * points));
+        });
       });
       return;
     }
   }
   over_frames(N, [&](int64_t n, unsigned frames) {
     const dim3 grid(ceil_div(problem.rows, kGenericBlock / 32), frames);
-    generic_backward<T, R, Sums><<<grid, kGenericBlock, 0, device.stream>>>(
-        problem, pointer<T>(grad_out) + n * problem.rows * problem.dim, pointer<T>(value) + n * problem.frame,
-        pointer<R>(loc) + 2 * n * per_frame, pointer<R>(attn) + n * per_frame, at_frame(n),
-        pointer<R>(grad_loc) + 2 * n * per_frame, pointer<R>(grad_attn) + n * per_frame);
-    check_launch("the generic backward kernel");
+    start("generic backward", generic_backward<T, R, Sums>, grid, kGenericBlock, device, problem,
+          pointer<T>(grad_out, n * channels), pointer<T>(value, n * problem.frame), pointer<R>(loc, 2 * n * points),
+          pointer<R>(attn, n * points), from_frame(n), pointer<R>(grad_loc, 2 * n * points),
+          pointer<R>(grad_attn, n * points));
   });
 }
 
@@ -261,8 +216,7 @@ std::vector<int64_t> sizes_of(const Tensor& tensor) {
 template <typename T>
 void find_bound(const Tensor& x, unsigned* bits, const OnDevice& device) {
   const unsigned blocks = std::min<unsigned>(ceil_div(x.numel(), 256), unsigned(device.processors) * 8);
-  absolute_maximum<T><<<blocks, 256, 0, device.stream>>>(pointer<T>(x), x.numel(), bits);
-  check_launch("the bound of the deterministic backward");
+  start("maximum", absolute_maximum<T>, blocks, 256, device, pointer<T>(x), x.numel(), bits);
 }
 
 std::tuple<Tensor, Tensor, Tensor> backward(Tensor grad_out, Tensor value, std::vector<int64_t> shapes, Tensor loc,
@@ -293,9 +247,8 @@ std::tuple<Tensor, Tensor, Tensor> backward(Tensor grad_out, Tensor value, std::
                        FixedSums<R>{pointer<long long>(sums), pointer<unsigned>(bounds), terms, 0}, grad_loc, grad_attn);
     grad_value = torch::stable::new_empty(value, sizes);
     const unsigned blocks = std::min<unsigned>(ceil_div(value.numel(), 256), unsigned(device.processors) * 16);
-    from_fixed_point<T, R><<<blocks, 256, 0, device.stream>>>(pointer<long long>(sums), pointer<unsigned>(bounds), terms,
-                                                              value.numel(), pointer<T>(grad_value));
-    check_launch("the end of the deterministic backward");
+    start("rescaling", from_fixed_point<T, R>, blocks, 256, device, pointer<long long>(sums), pointer<unsigned>(bounds),
+          terms, value.numel(), pointer<T>(grad_value));
   });
   return {grad_value, grad_loc, grad_attn};
 }
@@ -313,7 +266,7 @@ MSDA_LIBRARY(REFERTRACK_NS, m) {
       " -> (Tensor, Tensor, Tensor)");
 }
 
-MSDA_LIBRARY_IMPL(REFERTRACK_NS, CUDA, m) {
+MSDA_LIBRARY_IMPL(REFERTRACK_NS, MSDA_KEY, m) {
   m.impl("msda_forward", TORCH_BOX(&forward));
   m.impl("msda_backward", TORCH_BOX(&backward));
 }
