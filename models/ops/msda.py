@@ -35,7 +35,8 @@ def deformable_attention(value_NSHD: Tensor, shapes: Shapes, locations: Tensor, 
     Raises ValueError for shapes that disagree, TypeError for dtypes, RuntimeError for devices.
     """
     kind = value_NSHD.device.type
-    if torch.is_autocast_enabled(kind) and value_NSHD.dtype != torch.float64:
+    lowered = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    if lowered and value_NSHD.dtype != torch.float64:
         value_NSHD = value_NSHD.to(torch.get_autocast_dtype(kind))
     flat = [side for shape in shapes for side in shape]
     out = torch.ops.refertrack.msda_forward(value_NSHD, flat, locations, weights)

@@ -62,7 +62,7 @@ def _grid_forward(value: Tensor, shapes: Sequence[int], loc: Tensor, attn: Tenso
     for level in _grid_levels(full, shapes, loc, attn):
         sampled = F.grid_sample(level.value, level.grid, padding_mode="zeros", align_corners=False)
         out = out + (sampled * level.attn[:, None]).sum(-1)
-    return out.view(N, H, -1, Q).permute(0, 3, 1, 2).to(value.dtype)
+    return out.view(N, H, value.shape[3], Q).permute(0, 3, 1, 2).to(value.dtype)
 
 
 def _grid_backward(

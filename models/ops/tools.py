@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 import torch
 
 LOG = logging.getLogger(__name__)
+USUAL = ("/usr/local/cuda", "/usr/local/cuda-*", "/opt/cuda")  # the newest of several
 
 
 class BuildError(Exception):
@@ -36,8 +38,8 @@ def find_cuda() -> Path:
     found = shutil.which("nvcc")
     named = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
     beside = [str(Path(found).resolve().parent.parent)] if found else []
-    usual = ["/usr/local/cuda", *sorted(map(str, Path("/usr/local").glob("cuda-*")), key=numbers, reverse=True)]
-    for folder in map(Path, [*named, *beside, *usual, "/opt/cuda"]):
+    usual = [path for pattern in USUAL for path in sorted(glob.glob(pattern), key=numbers, reverse=True)]
+    for folder in map(Path, [*named, *beside, *usual]):
         if (folder / "bin/nvcc").exists() and (folder / "include/cuda_runtime.h").exists():
             return folder
     if found:
