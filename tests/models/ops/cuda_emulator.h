@@ -20,6 +20,9 @@
 #include <functional>
 #include <vector>
 
+#undef __shared__
+#define __shared__ static  // of the one block that runs
+
 static uint3 threadIdx, blockIdx;
 static dim3 gridDim, blockDim;
 using std::max;
@@ -115,6 +118,8 @@ inline float __double2float_ru(double x) {
   const float nearest = float(x);
   return nearest < x ? std::nextafter(nearest, INFINITY) : nearest;
 }
+inline void __syncthreads() { __shfl_sync(0, 0, 0); }  // for blocks of one warp
+inline void atomicAdd(float* at, float x) { *at += x; }
 inline void atomicMax(unsigned* at, unsigned x) { *at = std::max(*at, x); }
 
 namespace {

@@ -1,4 +1,4 @@
-"""The CUDA library as nvcc makes it for sm_90: it loads without a GPU, nothing spills, and the machine code is as designed."""
+"""The CUDA library as nvcc makes it for sm_90: it loads without a GPU, nothing spills, its machine code is as meant."""
 
 from __future__ import annotations
 
@@ -158,6 +158,38 @@ def test_loads_without_a_gpu_and_needs_only_torch(library: Path) -> None:
         "libm",
         "libpthread",
     }
+
+
+def nvcc(source: str, *options: str) -> None:
+    """Compiles a benchmark's source for sm_90."""
+    try:
+        toolkit = tools.find_cuda()
+    except tools.BuildError as error:
+        pytest.skip(f"needs nvcc: {error}")
+    command = [str(toolkit / "bin/nvcc"), *build.CUDA_FLAGS, "-gencode=arch=compute_90,code=sm_90", *options]
+    command.append(str(ROOT / "scripts" / "bench" / source))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+def test_the_anchor_is_what_it_stands_for(tmp_path: Path) -> None:
+    """The classic split loads and adds one float at a time, and nothing of it spills."""
+    torch_root = Path(torch.__file__).parent
+    out = tmp_path / "classic.cubin"
+    include = [f"-I{torch_root}/include", f"-I{build.SOURCES}", "-DREFERTRACK_NS=refertrack_classic"]
+    nvcc("classic_split.cu", *include, "-cubin", "-o", str(out))
+    code = dump(out, "-sass")
+    assert len(re.findall(r"REDG?\.E\.ADD\.F32\.", code)) == 4
+    assert not re.search(r"LDG\.E\.128|F32x[24]|LDL|STL", code)
+
+
+def test_the_rates_compile_with_the_reductions_they_compare(tmp_path: Path) -> None:
+    out = tmp_path / "rates.cubin"
+    nvcc("gpu_rates.cu", "-cubin", "-o", str(out))
+    code = dump(out, "-sass")
+    for reduction in (r"ADD\.F32x4", r"ADD\.F32x2", r"ADD\.F32\.", r"ADD\.64"):
+        assert re.search(r"REDG?\.E\." + reduction, code), reduction
+    assert re.search(r"ATOMS\.(POPC\.INC|ADD)", code) and re.search(r"LDG\.E\.128", code)
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """The CUDA library's kernels and host code on a CPU: cuda_emulator.h runs its warps, against float64.
 
 The 16-byte paths (D = 16, 32, 64) with one group of lanes to a row and with as many as a warp holds, the generic path,
-and both kinds of sums.
+and both kinds of sums. Also the benchmark's anchor, which is worth nothing if it is wrong.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 4e-3, to
 Run = Callable[..., tuple[Tensor, ...]]
 
 
-@pytest.fixture(scope="session")
-def emulated(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The library's operators, for CPU tensors."""
+def compiled(source: Path, space: str, out: Path) -> Any:
+    """A CUDA source's operators, for CPU tensors."""
     try:
         toolkit = tools.find_cuda()
     except tools.BuildError as error:
@@ -35,15 +34,20 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Any:
     if shutil.which("g++") is None:
         pytest.skip("needs g++")
     root = Path(torch.__file__).parent
-    out = tmp_path_factory.mktemp("emulated") / "emulated.so"
     command = ["g++", "-x", "c++", "-O1", "-fPIC", "-shared", *build.STABLE, "-include", str(HERE / "cuda_emulator.h")]
-    command += ["-DMSDA_KEY=CPU", "-DMSDA_MAX_FRAMES=2", "-DREFERTRACK_NS=refertrack_emulated", "-o", str(out)]
-    command += [f"-I{root}/include", f"-I{toolkit}/include", str(build.SOURCES / "msda.cu")]
+    command += ["-DMSDA_KEY=CPU", "-DMSDA_MAX_FRAMES=2", f"-DREFERTRACK_NS={space}", "-o", str(out)]
+    command += [f"-I{root}/include", f"-I{toolkit}/include", f"-I{build.SOURCES}", str(source)]
     command += [f"-L{root}/lib", "-ltorch", "-ltorch_cpu"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-4000:]
     torch.ops.load_library(out)
-    return torch.ops.refertrack_emulated
+    return getattr(torch.ops, space)
+
+
+@pytest.fixture(scope="session")
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    out = tmp_path_factory.mktemp("emulated") / "msda.so"
+    return compiled(build.SOURCES / "msda.cu", "refertrack_emulated", out)
 
 
 @pytest.fixture(params=[-1, 1000], ids=["one group", "split rows"])  # so few processors never lack rows, so many always
@@ -157,3 +161,17 @@ def test_errors_say_what_to_do(emulated: Any, monkeypatch: pytest.MonkeyPatch) -
     case = draw(D=32, shapes=((1, 1),) * 33)
     with pytest.raises(RuntimeError, match="at most 32 levels, not 33"):
         emulated.msda_forward(case.value, case.flat, case.loc, case.attn)
+
+
+def test_the_classic_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = HERE.parents[2] / "scripts" / "bench" / "classic_split.cu"
+    anchor = compiled(source, "refertrack_classic_emulated", tmp_path / "classic.so")
+    monkeypatch.setenv("MSDA_PROCESSORS", "1")
+    case = draw(D=32, P=4, shapes=LEVELS)
+    sizes = torch.tensor(case.shapes)
+    starts = torch.cat([torch.zeros(1, dtype=torch.int64), sizes.prod(1).cumsum(0)[:-1]])
+    grad_out = torch.randn(2, 11, 2, 32)
+    out = anchor.forward(case.value, sizes, starts, case.loc, case.attn)
+    grads = anchor.backward(grad_out, case.value, sizes, starts, case.loc, case.attn)
+    for x, y in zip((out, *grads), reference(case, grad_out), strict=True):
+        assert distance(x, y) < 1e-5
