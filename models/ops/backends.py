@@ -33,6 +33,9 @@ class Backend(Protocol):
     def unavailable(self, device: torch.device, value_dtype: torch.dtype) -> str | None:
         """None when it can run, else why not: one clear line, which the compiler's output may follow."""
 
+    def describe(self, device: torch.device) -> str:
+        """What runs there, in a few words; asked where it can run."""
+
     def forward(self, value: Tensor, shapes: Sequence[int], loc: Tensor, attn: Tensor) -> Tensor:
         """[N,Q,H,D] in value's dtype."""
 
@@ -94,9 +97,27 @@ def status(device: torch.device | str) -> list[KernelStatus]:
         reason = module.unavailable(device, torch.float32)
         if running == "auto" and reason is None:
             running = name
-        note = getattr(module, "describe", lambda device: "grid_sample; runs on every device")(device)
-        lines.append(KernelStatus(device.type, name, reason is None, running == name, _first_line(reason) or note))
+        note = module.describe(device) if reason is None else _first_line(reason)
+        lines.append(KernelStatus(device.type, name, reason is None, running == name, note))
     return lines
+
+
+def require(device: torch.device) -> str:
+    """Name of the kernel that runs on `device`, for what runs for long.
+
+    Raises InputError where a GPU would run on PyTorch's own operators and nobody asked for that.
+    """
+    if asked() != "auto":
+        return chosen(device, torch.float32).name
+    lines = status(device)
+    name = next(line.name for line in lines if line.chosen)
+    if device.type == "cuda" and name == "pytorch":
+        others = "; ".join(f"{line.name}: {line.note}" for line in lines if line.name != name)
+        raise InputError(
+            f"deformable attention would run on PyTorch's own operators, several times slower than a kernel of ours "
+            f"({others}); mend one of these, or accept it with {VARIABLE}=pytorch"
+        )
+    return name
 
 
 def forget() -> None:
@@ -143,5 +164,5 @@ def _known(name: str, source: str) -> str:
     return name
 
 
-def _first_line(reason: str | None) -> str:
-    return (reason or "").splitlines()[0] if reason else ""
+def _first_line(reason: str) -> str:
+    return reason.splitlines()[0]

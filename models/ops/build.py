@@ -171,7 +171,7 @@ def library(made: Recipe, folder: Path | None = None) -> Path:
     Written under another name and renamed, so a killed build leaves nothing that looks finished, and of several
     processes the last one wins with the same contents. Raises BuildError.
     """
-    folder = folder or cache_folder()
+    folder = (folder or cache_folder()).resolve()  # the compilers run elsewhere
     out = folder / f"{made.name}.so"
     if out.exists() and _whole(out):
         return out

@@ -24,6 +24,11 @@ def unavailable(device: torch.device, value_dtype: torch.dtype) -> str | None:
     return None
 
 
+def describe(device: torch.device) -> str:
+    """What runs on `device`."""
+    return "grid_sample; runs on every device"
+
+
 def forward(value: Tensor, shapes: Sequence[int], loc: Tensor, attn: Tensor) -> Tensor:
     """The backend's forward. Returns [N,Q,H,D]."""
     return grid_path(value, shapes, loc, attn)

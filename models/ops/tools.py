@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 LOG = logging.getLogger(__name__)
-USUAL = ("/usr/local/cuda", "/usr/local/cuda-*", "/opt/cuda")  # the newest of several
+USUAL = ("/usr/local/cuda", "/usr/local/cuda-*")  # the newest of several
 
 
 class BuildError(Exception):

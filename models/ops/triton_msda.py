@@ -47,6 +47,11 @@ def unavailable(device: torch.device, value_dtype: torch.dtype) -> str | None:
     return None
 
 
+def describe(device: torch.device) -> str:
+    """What runs on `device`."""
+    return "compiled by Triton at the first call"
+
+
 def forward(value: Tensor, shapes: Sequence[int], loc: Tensor, attn: Tensor) -> Tensor:
     """Returns [N,Q,H,D] in value's dtype; sums in float32, float64 for float64."""
     from models.ops.triton_kernels import forward_kernel

@@ -21,6 +21,7 @@ import pytest
 import torch
 
 from models.ops import backends, build, native, tools
+from models.ops.__main__ import main as commands
 from tests.conftest import ROOT
 
 SCRIPT = """#!/bin/sh
@@ -348,6 +349,48 @@ def test_a_machine_without_a_compiler_works_and_says_so(tmp_path: Path) -> None:
     assert len(said) == 1 and said[0].startswith("deformable attention on cpu: pytorch (native: no C++ compiler;")
     run = python(SAMPLE, **{**bare, "REFERTRACK_OPS": "native"})
     assert run.returncode != 0 and "cannot run on cpu" in run.stderr and "no C++ compiler" in run.stderr
+
+
+def test_build_ahead_command(compiler: Compiler, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands(["build", "cpu", "--into", str(tmp_path / "here")]) == 0
+    path = tmp_path / "here" / f"{build.recipe('cpu').name}.so"
+    assert capsys.readouterr().out == f"cpu: {path}\n" and path.exists()
+    Compiler(tmp_path / "tools", version="3", action='echo "no such header" >&2; exit 1')
+    assert commands(["build", "cpu"]) == 1
+    assert "no such header" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        commands(["build", "tpu"])
+
+
+def test_status_command(backend: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert commands(["status"]) == 0
+    lines = {line.split()[1]: line.split()[2] for line in capsys.readouterr().out.splitlines()}
+    assert lines[backend] == "runs" and set(lines) == {"native", "pytorch"}
+
+
+def test_setup_builds_ahead(compiler: Compiler, tmp_path: Path) -> None:
+    """In a copy of what it needs, so that nothing is left in this checkout."""
+    copy = tmp_path / "checkout"
+    for name in ("setup.py", "util/__init__.py", "util/errors.py", "models/__init__.py"):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, copy / name)
+    shutil.copytree(ROOT / "models/ops", copy / "models/ops", ignore=shutil.ignore_patterns("lib", "__pycache__"))
+
+    def setup(command: str, wanted: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "REFERTRACK_BUILD_OPS": wanted}
+        call = [sys.executable, "setup.py", "-q", command]
+        return subprocess.run(call, cwd=copy, env=environment, capture_output=True, text=True, timeout=300)
+
+    library = copy / "models/ops/lib"
+    assert "must be cpu, cuda or 0" in setup("build", "yes").stderr
+    assert setup("build", "0").returncode == 0 and not library.exists()
+    run = setup("build", "cpu")
+    assert run.returncode == 0, run.stderr
+    assert [path.suffix for path in sorted(library.iterdir())] == [".json", ".so"]
+    Compiler(tmp_path / "tools", version="4", action="exit 1")
+    run = setup("build", "cpu")
+    assert run.returncode != 0 and "could not be built" in run.stderr
 
 
 def test_importing_starts_no_process() -> None:

@@ -10,7 +10,7 @@ import torch
 from msda_cases import Case, distance, draw, gradients, reference
 from torch import Tensor
 
-from models.ops import backends, deformable_attention, ms_deform_attn, use_backend
+from models.ops import backends, deformable_attention, ms_deform_attn, require, use_backend
 from models.ops.paths import gather_path
 from util.errors import InputError
 
@@ -268,6 +268,22 @@ def test_the_next_kernel_runs_and_one_line_says_why(
         ("pytorch", True, True),
     ]
     assert lines[0].note == "no tools"
+
+
+def test_a_gpu_never_trains_on_the_slow_path_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = torch.device("cuda", 0)
+    monkeypatch.setenv("REFERTRACK_OPS", "auto")
+    monkeypatch.setattr(backends._module("native"), "unavailable", lambda device, dtype: "no nvcc; set CUDA_HOME")
+    monkeypatch.setattr(backends._module("triton"), "unavailable", lambda device, dtype: "triton is not installed")
+    with pytest.raises(InputError, match=r"native: no nvcc; set CUDA_HOME; triton: .*REFERTRACK_OPS=pytorch"):
+        require(cuda)
+    monkeypatch.setenv("REFERTRACK_OPS", "pytorch")
+    assert require(cuda) == "pytorch"
+    monkeypatch.setenv("REFERTRACK_OPS", "auto")
+    monkeypatch.setattr(backends._module("triton"), "unavailable", lambda device, dtype: None)
+    monkeypatch.setattr(backends._module("triton"), "describe", lambda device: "compiled when called", raising=False)
+    assert require(cuda) == "triton"
+    assert require(torch.device("mps")) == "pytorch"  # it has nothing else
 
 
 def test_other_devices_run_on_pytorch() -> None:
