@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from models.ops import MSDeformAttn
+from tests.conftest import ROOT
 
 SHAPES = ((6, 8), (3, 4))
 DIM, HEADS, POINTS = 32, 4, 3
@@ -125,3 +129,15 @@ def test_gradients_reach_every_parameter(backend: str) -> None:
     module(query, references, source, SHAPES, None).square().sum().backward()
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None and parameter.grad.any(), name
+
+
+@pytest.mark.slow
+def test_the_whole_network_on_triton() -> None:
+    """The network's golden numbers in Triton's interpreter, which has to be on before Triton is imported."""
+    pytest.importorskip("triton", reason="triton is not installed")
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "REFERTRACK_OPS": "triton"}
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "tests/models/test_goldens.py"]
+    run = subprocess.run(
+        [*command, "-k", "case_f0 or case_g_corrected"], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0 and "2 passed" in run.stdout, run.stdout[-6000:] + run.stderr[-2000:]
