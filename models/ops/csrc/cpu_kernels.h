@@ -91,11 +91,14 @@ inline void gather(const float* tokens, const Footprints& f, int count, float* o
   }
 }
 
+// Floats for a corner's dot products: not a multiple of 4 KB, so that a load never waits for another corner's store.
+constexpr int kDots = kMaxPoints * VW + 16;
+
 // NV vectors of channels: adds to the gradients of the corners, and to `dots`, per corner and point a vector whose
 // sum is <grad_out, token>.
 template <int NV>
 inline void scatter(const float* tokens, float* grads, const Footprints& f, int count, const float* grad_out,
-                    float (*dots)[kMaxPoints * VW], bool first) {
+                    float (*dots)[kDots], bool first) {
   vf g[NV];
   for (int v = 0; v < NV; ++v) g[v] = load(grad_out + v * VW);
   for (int i = 0; i < count; ++i) {
@@ -114,7 +117,7 @@ inline void scatter(const float* tokens, float* grads, const Footprints& f, int 
 
 // Gradients of the locations and the attention of one query from the dot products of its corners.
 inline void point_gradients(const Footprints& f, const Points& points, const float* attn,
-                            const float (*dots)[kMaxPoints * VW], float* grad_loc, float* grad_attn) {
+                            const float (*dots)[kDots], float* grad_loc, float* grad_attn) {
   for (int i = 0; i < points.padded; i += VW) {
     vf dot[4], of_attn = {};
     for (int k = 0; k < 4; ++k) {
@@ -187,7 +190,7 @@ template <int NV, class T>
 void backward_queries(const Problem& p, const Points& points, const Head& head) {
   Footprints f;
   Query query = {};
-  alignas(64) float dots[4][kMaxPoints * VW] = {};
+  alignas(64) float dots[4][kDots] = {};
   alignas(64) float loc_copy[2 * kMaxPoints], attn_copy[kMaxPoints];
   const bool whole = points.count == points.padded, direct = sizeof(T) == 4 && head.vectors * VW == p.D;
   for (int64_t q = 0; q < p.Q; ++q) {
