@@ -17,6 +17,8 @@ from torch import Tensor
 
 name = "triton"
 OLDEST_CAPABILITY = (7, 0)  # Triton's own minimum
+# In one warp the sums over channels need no shared memory. A limit on registers makes the compiler use them all.
+LAUNCH = {"num_warps": 1, "num_stages": 1}
 
 
 @functools.cache
@@ -85,7 +87,7 @@ def options(value: Tensor, loc: Tensor) -> dict[str, Any]:
     _, Q, H, L, P, _ = loc.shape
     S, D = value.shape[1], value.shape[3]
     padded = 1 << (D - 1).bit_length()
-    rows = min(32, max(1, 512 // padded))  # 512 sums a program, 8 a thread
+    rows = min(32, max(1, 256 // padded))  # 8 sums a thread
     largest = max(S * H * D, Q * H * max(2 * L * P, D))  # offsets within one frame
     return {
         **{"H": H, "D": D, "L": L, "P": P, "BQ": rows, "BD": padded},
@@ -107,5 +109,4 @@ def _launch(kernel: Any, tensors: tuple[Any, ...], value: Tensor, loc: Tensor) -
     # Triton launches on the current device, which need not be the tensors'.
     on_device = torch.cuda.device(value.device) if value.is_cuda else contextlib.nullcontext()
     with on_device:
-        # More registers than 128 a thread and too few warps hide the gathers' latency.
-        kernel[(programs,)](*tensors, value.shape[1], Q, **chosen, num_warps=2, num_stages=1, maxnreg=128)
+        kernel[(programs,)](*tensors, value.shape[1], Q, **chosen, **LAUNCH)

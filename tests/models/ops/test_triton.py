@@ -58,9 +58,8 @@ def compiled(kernel_name: str, dtype: torch.dtype, tmp_path: Path) -> str:
     signature |= dict.fromkeys(constants, "constexpr")
     aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(kernel.arg_names) if signature[name][0] == "*"}
     source = ASTSource(kernel, signature, constants, aligned)
-    launch = {"num_warps": 2, "num_stages": 1, "maxnreg": 128}
     cubin = tmp_path / "kernel.cubin"
-    cubin.write_bytes(triton.compile(source, target=GPUTarget("cuda", 90, 32), options=launch).asm["cubin"])
+    cubin.write_bytes(triton.compile(source, target=GPUTarget("cuda", 90, 32), options=triton_msda.LAUNCH).asm["cubin"])
     tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
     return subprocess.run([tools / "nvdisasm", "-c", cubin], check=True, capture_output=True, text=True).stdout
 
@@ -70,6 +69,7 @@ def compiled(kernel_name: str, dtype: torch.dtype, tmp_path: Path) -> str:
 def test_machine_code_for_sm_90(kernel: str, dtype: torch.dtype, tmp_path: Path) -> None:
     sass = compiled(kernel, dtype, tmp_path)
     assert "LDL" not in sass and "STL" not in sass, "registers spill to local memory"
+    assert "BAR" not in sass and "LDS" not in sass, "sums over channels go through shared memory"
     vector = r"LDG\.E\.128" if dtype == torch.float32 else r"LDG\.E\.(64|128)"
     assert len(re.findall(vector, sass)) >= 16, "the four corners of a point are not vector loads"
     if kernel == "backward_kernel":
