@@ -35,7 +35,7 @@ def deformable_attention(value_NSHD: Tensor, shapes: Shapes, locations: Tensor, 
     Raises ValueError for shapes that disagree, TypeError for dtypes, RuntimeError for devices.
     """
     kind = value_NSHD.device.type
-    lowered = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    lowered = kind != "meta" and torch.is_autocast_enabled(kind)  # which raises for meta
     if lowered and value_NSHD.dtype != torch.float64:
         value_NSHD = value_NSHD.to(torch.get_autocast_dtype(kind))
     flat = [side for shape in shapes for side in shape]
