@@ -53,7 +53,8 @@ __device__ Place place(const Sizes& s, const int64_t* sizes, const int64_t* star
 
 __global__ void classic_forward(Sizes s, int threads, const float* __restrict__ value,
                                 const int64_t* __restrict__ sizes, const int64_t* __restrict__ starts,
-                                const float* __restrict__ loc, const float* __restrict__ attn, float* __restrict__ out) {
+                                const float* __restrict__ loc, const float* __restrict__ attn,
+                                float* __restrict__ out) {
   for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < threads; i += gridDim.x * blockDim.x) {
     const int channel = i % s.channels, row = i / s.channels, head = row % s.heads;
     const float* frame = value + int64_t(row / s.heads / s.queries) * s.tokens * s.heads * s.channels;
@@ -68,7 +69,8 @@ __global__ void classic_forward(Sizes s, int threads, const float* __restrict__ 
         if (at.top && at.right) v01 = frame[at.offset + at.column];
         if (at.bottom && at.left) v10 = frame[at.offset + at.row];
         if (at.bottom && at.right) v11 = frame[at.offset + at.row + at.column];
-        sum += attn[point] * ((1 - at.fy) * ((1 - at.fx) * v00 + at.fx * v01) + at.fy * ((1 - at.fx) * v10 + at.fx * v11));
+        const float upper = (1 - at.fx) * v00 + at.fx * v01, lower = (1 - at.fx) * v10 + at.fx * v11;
+        sum += attn[point] * ((1 - at.fy) * upper + at.fy * lower);
       }
     }
     out[i] = sum;

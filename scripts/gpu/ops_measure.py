@@ -220,6 +220,7 @@ def _row(
 ) -> dict[str, Any]:  # fmt: skip
     x = draw(case, dtype, device, spread)
     row: dict[str, Any] = {"case": case.name, "value": str(dtype).removeprefix("torch."), "points": spread}
+    row["kernel"] = backends.chosen(device, dtype).name
     for direction, call in (("forward", forward), ("backward", backward)):
         run = functools.partial(call, x)
         warm = timed(run, device, limit=0.3)

@@ -105,11 +105,11 @@ __device__ __forceinline__ T narrow(R x) {
   else return T(x);
 }
 
-// ---- sums of value gradients -----------------------------------------------------------------------------------------
+// ---- sums of value gradients ----------------------------------------------------------------------------------------
 
 // The instructions are named: through a pointer whose address space the compiler has lost sight of, atomicAdd becomes a
 // loop that serves shared memory too.
-#define MSDA_REDUCE(form, at, ...)                                                                         \
+#define MSDA_REDUCE(form, at, ...)                                                                             \
   asm volatile("red.relaxed.gpu.global.add." form ::"l"(__cvta_generic_to_global(at)), __VA_ARGS__ : "memory")
 
 #ifdef __CUDA_ARCH__
@@ -161,9 +161,7 @@ struct FixedSums {
     int exponent;
     scale = fixed_point_exponent(bounds, terms, &exponent) ? ldexp(1.0, exponent) : 0;
   }
-  __device__ __forceinline__ void add(long long* at, R x) const {
-    reduce(at, __double2ll_rn(double(x) * scale));
-  }
+  __device__ __forceinline__ void add(long long* at, R x) const { reduce(at, __double2ll_rn(double(x) * scale)); }
   __device__ __forceinline__ void add4(long long* at, float a, float b, float c, float d) const {
     add(at, a), add(at + 1, b), add(at + 2, c), add(at + 3, d);
   }

@@ -47,9 +47,9 @@ void check_launch(const char* kernel) {
   cudaGetDevice(&device);
   cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
   cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
-  STD_TORCH_CHECK(false, "deformable attention: the ", kernel, " kernel did not start on a device of compute capability ",
-                  major, ".", minor, ": ", cudaGetErrorString(error), ". This library was built for ",
-                  MSDA_EXPAND(__CUDA_ARCH_LIST__),
+  STD_TORCH_CHECK(false, "deformable attention: the ", kernel,
+                  " kernel did not start on a device of compute capability ", major, ".", minor, ": ",
+                  cudaGetErrorString(error), ". This library was built for ", MSDA_EXPAND(__CUDA_ARCH_LIST__),
                   " (capability times 100); rebuild it with `python -m models.ops build cuda --cuda-arch ", major, ".",
                   minor, "`, or set REFERTRACK_OPS=triton");
 }

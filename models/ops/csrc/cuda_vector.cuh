@@ -12,14 +12,14 @@
 namespace {
 
 // What a lane tells the others about its point.
-struct Shared {
+struct Sample {
   float w[4];  // attn * bilinear weight
-  int place;   // element offset of the first corner | 1 where the next column exists; -1 where the point does not count.
-  int across;  // from there to the last corner. Strides are multiples of 16, so bit 0 is free.
+  int place;   // element offset of the first corner | 1 where the next column exists; -1: the point does not count
+  int across;  // from there to the last corner; strides are multiples of 16, so bit 0 is free
 };
 
-__device__ __forceinline__ Shared describe(const Footprint<float>& f, float a, bool counts, int stride) {
-  Shared s;
+__device__ __forceinline__ Sample sample_of(const Footprint<float>& f, float a, bool counts, int stride) {
+  Sample s;
 #pragma unroll
   for (int i = 0; i < 4; ++i) s.w[i] = f.valid[i] ? a * f.weight[i] : 0;
   s.place = counts ? f.token[0] * stride | int(f.token[1] != f.token[0]) : -1;
@@ -28,8 +28,8 @@ __device__ __forceinline__ Shared describe(const Footprint<float>& f, float a, b
 }
 
 template <int G>
-__device__ __forceinline__ Shared from_lane(const Shared& s, int lane) {
-  Shared r;
+__device__ __forceinline__ Sample from_lane(const Sample& s, int lane) {
+  Sample r;
 #pragma unroll
   for (int i = 0; i < 4; ++i) r.w[i] = __shfl_sync(kFullMask, s.w[i], lane, G);
   r.place = __shfl_sync(kFullMask, s.place, lane, G);
@@ -37,7 +37,7 @@ __device__ __forceinline__ Shared from_lane(const Shared& s, int lane) {
   return r;
 }
 
-__device__ __forceinline__ void corners(const Shared& s, int stride, unsigned (&offset)[4]) {
+__device__ __forceinline__ void corners(const Sample& s, int stride, unsigned (&offset)[4]) {
   const unsigned right = s.place & 1 ? stride : 0;
   offset[0] = s.place & ~1;
   offset[1] = offset[0] + right;
@@ -81,7 +81,6 @@ struct Position {
   }
 };
 
-template <int G, int SPLIT>
 __device__ __forceinline__ Footprint<float> own_footprint(const Problem& problem, const float2* loc, const float* attn,
                                                           int point, float* a) {
   const bool exists = point < problem.points;
@@ -103,13 +102,13 @@ __global__ __launch_bounds__(MSDA_BLOCK, MSDA_MIN_BLOCKS) void vector_forward(
   float sums[V] = {};
   for (int first = 0; first < count; first += G) {
     float a;
-    const Footprint<float> f = own_footprint<G, SPLIT>(problem, loc + first_point, attn + first_point,
-                                                       (first + at.lane) * SPLIT + at.group, &a);
-    const Shared mine = describe(f, a, f.in, problem.token_stride);
+    const int point = (first + at.lane) * SPLIT + at.group;
+    const Footprint<float> f = own_footprint(problem, loc + first_point, attn + first_point, point, &a);
+    const Sample mine = sample_of(f, a, f.in, problem.token_stride);
 #pragma unroll
     for (int k = 0; k < G; ++k) {
       if (SPLIT > 1 && first + k >= count) break;
-      const Shared s = from_lane<G>(mine, k);
+      const Sample s = from_lane<G>(mine, k);
       // Multiplying a point off the map by zero would let its clamped token's NaN through.
       if (s.place >= 0) {
         unsigned offset[4];
@@ -169,10 +168,10 @@ __global__ __launch_bounds__(MSDA_BLOCK) void vector_backward(
   for (int first = 0; first < count; first += G) {
     const int point = (first + at.lane) * SPLIT + at.group;
     float a;
-    const Footprint<float> f = own_footprint<G, SPLIT>(problem, loc + first_point, attn + first_point, point, &a);
-    const Shared mine = describe(f, a, f.in && at.live, problem.token_stride);
+    const Footprint<float> f = own_footprint(problem, loc + first_point, attn + first_point, point, &a);
+    const Sample mine = sample_of(f, a, f.in && at.live, problem.token_stride);
     const auto dots_of = [&](int k) {
-      const Shared s = from_lane<G>(mine, k);
+      const Sample s = from_lane<G>(mine, k);
       float dot[4] = {};
       if (s.place >= 0) {
         unsigned offset[4];

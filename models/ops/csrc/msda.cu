@@ -20,7 +20,7 @@
 #define MSDA_MAX_FRAMES 65535  // of one launch: the limit of gridDim.y
 #endif
 #ifndef MSDA_KEY
-#define MSDA_KEY CUDA
+#define MSDA_KEY CUDA  // a test that emulates the kernels registers them for the CPU
 #endif
 
 #include <torch/csrc/stable/library.h>
@@ -130,8 +130,8 @@ void run_forward(const Problem& problem, const OnDevice& device, const Tensor& v
         over_frames(N, [&](int64_t n, unsigned frames) {
           const dim3 grid(ceil_div(problem.rows, MSDA_BLOCK / (D / Pack<T>::kSize * Split)), frames);
           start("forward", vector_forward<T, D, Split>, grid, MSDA_BLOCK, device, problem,
-                pointer<T>(value, n * problem.frame), pointer<float2>(loc, n * points), pointer<float>(attn, n * points),
-                pointer<T>(out, n * channels));
+                pointer<T>(value, n * problem.frame), pointer<float2>(loc, n * points),
+                pointer<float>(attn, n * points), pointer<T>(out, n * channels));
         });
       });
       return;
@@ -244,7 +244,8 @@ std::tuple<Tensor, Tensor, Tensor> backward(Tensor grad_out, Tensor value, std::
     find_bound<T>(grad_out, pointer<unsigned>(bounds), device);
     find_bound<R>(attn, pointer<unsigned>(bounds) + 1, device);
     run_backward<T, R>(problem, device, grad_out, value, loc, attn,
-                       FixedSums<R>{pointer<long long>(sums), pointer<unsigned>(bounds), terms, 0}, grad_loc, grad_attn);
+                       FixedSums<R>{pointer<long long>(sums), pointer<unsigned>(bounds), terms, 0}, grad_loc,
+                       grad_attn);
     grad_value = torch::stable::new_empty(value, sizes);
     const unsigned blocks = std::min<unsigned>(ceil_div(value.numel(), 256), unsigned(device.processors) * 16);
     start("rescaling", from_fixed_point<T, R>, blocks, 256, device, pointer<long long>(sums), pointer<unsigned>(bounds),
