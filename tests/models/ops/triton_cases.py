@@ -1,81 +1,33 @@
-"""The Triton kernels against a float64 gather; test_triton.py runs this file with TRITON_INTERPRET=1, on the CPU."""
+"""The Triton kernels against float64; test_triton.py runs this file with TRITON_INTERPRET=1, on the CPU."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
+from msda_cases import FEW, Case, distance, draw, gradients, reference
 from torch import Tensor
 
-from models.ops import triton_msda
+from models.ops import triton_msda, use_backend
 
-Shapes = tuple[tuple[int, int], ...]
-LEVELS: Shapes = ((5, 7), (3, 4))
-
-
-def reference(value: Tensor, shapes: Shapes, loc: Tensor, attn: Tensor) -> Tensor:
-    """[N,Q,H,D] in float64, differentiable; a point or corner off the map is selected away, not multiplied by zero."""
-    value, loc, attn = value.double(), loc.double(), attn.double()
-    frame = torch.arange(loc.shape[0])[:, None, None, None]
-    head = torch.arange(loc.shape[2])[None, None, :, None]
-    total = value.new_zeros(*loc.shape[:3], value.shape[3])
-    start = 0
-    for level, (h, w) in enumerate(shapes):
-        x, y = (loc[:, :, :, level, :, i] * side - 0.5 for i, side in enumerate((w, h)))
-        inside = (x > -1) & (x < w) & (y > -1) & (y < h)
-        x, y = (torch.where(inside, t, 0.0) for t in (x, y))
-        x0, y0 = x.detach().floor(), y.detach().floor()
-        for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
-            on = inside & (x0 + dx >= 0) & (x0 + dx < w) & (y0 + dy >= 0) & (y0 + dy < h)
-            weight = (x - x0 if dx else 1 - x + x0) * (y - y0 if dy else 1 - y + y0) * attn[:, :, :, level]
-            token = (start + (y0 + dy).clamp(0, h - 1) * w + (x0 + dx).clamp(0, w - 1)).long()
-            seen = value[frame, token, head] * weight[..., None]
-            total = total + torch.where(on[..., None], seen, 0.0).sum(3)
-        start += h * w
-    return total
+SMALL = dict(Q=5, D=8)
 
 
-def inputs(
-    N: int = 2,
-    Q: int = 5,
-    H: int = 2,
-    D: int = 8,
-    P: int = 2,
-    shapes: Shapes = LEVELS,
-    dtype: torch.dtype = torch.float32,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """value, loc and attn; points lie up to 2 pixels off the map and at least 0.01 pixels off its lattice lines."""
-    fine = torch.float64 if dtype == torch.float64 else torch.float32
-    value = torch.randn(N, sum(h * w for h, w in shapes), H, D).to(dtype)
-    sides = torch.tensor([[w, h] for h, w in shapes], dtype=fine)[:, None, :]
-    cell = (torch.rand(N, Q, H, len(shapes), P, 2, dtype=fine) * (sides + 3)).floor() - 2
-    loc = (cell + 0.01 + 0.98 * torch.rand_like(cell) + 0.5) / sides
-    attn = torch.rand(N, Q, H, len(shapes), P, dtype=fine) / (len(shapes) * P)
-    return value, loc, attn
+def run(case: Case, grad_out: Tensor) -> tuple[Tensor, ...]:
+    """Output and the gradients of value, loc and attn."""
+    out = triton_msda.forward(case.value, case.flat, case.loc, case.attn)
+    return (out, *triton_msda.backward(grad_out, case.value, case.flat, case.loc, case.attn))
 
 
-def flat(shapes: Shapes) -> list[int]:
-    return [side for shape in shapes for side in shape]
-
-
-def error(ours: Tensor, theirs: Tensor) -> float:
-    return ((ours.double() - theirs).norm() / theirs.norm().clamp_min(1e-30)).item()
-
-
-def check(value: Tensor, shapes: Shapes, loc: Tensor, attn: Tensor, tolerance: float) -> None:
-    exact = [t.double().requires_grad_() for t in (value, loc, attn)]
-    expected = reference(exact[0], shapes, exact[1], exact[2])
-    grad_out = torch.randn(expected.shape).to(value.dtype)
-    gradients = torch.autograd.grad(expected, exact, grad_out.double())
-    out = triton_msda.forward(value, flat(shapes), loc, attn)
-    ours = triton_msda.backward(grad_out, value, flat(shapes), loc, attn)
-    for mine, given in zip((out, *ours), (value, value, loc, attn), strict=True):
-        assert mine.dtype == given.dtype and mine.is_contiguous()
-    assert error(out, expected) < tolerance
-    for mine, theirs in zip(ours, gradients, strict=True):
-        assert mine.shape == theirs.shape
-        assert error(mine, theirs) < tolerance
+def check(case: Case, tolerance: float) -> None:
+    grad_out = torch.randn(*case.loc.shape[:3], case.value.shape[3]).to(case.value.dtype)
+    results, expected = run(case, grad_out), reference(case, grad_out)
+    names = ("out", "value", "locations", "weights")
+    for name, x, y, like in zip(names, results, expected, (case.value, *case[:3]), strict=True):
+        assert x.dtype == like.dtype and x.shape == y.shape and x.is_contiguous(), name
+        assert distance(x, y) <= tolerance, name
 
 
 def test_the_interpreter_serves_cpu_tensors() -> None:
@@ -89,89 +41,84 @@ def test_the_interpreter_serves_cpu_tensors() -> None:
     [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 8e-3), (torch.float16, 6e-4)],
 )
 def test_value_and_gradients(dtype: torch.dtype, tolerance: float) -> None:
-    check(*((t := inputs(dtype=dtype))[0], LEVELS), *t[1:], tolerance=tolerance)
+    check(draw(dtype, **SMALL), tolerance)
 
 
 @pytest.mark.parametrize(
     "sizes",
     [
-        {"D": 1},
-        {"D": 5, "H": 3},
-        {"D": 33, "Q": 3},
-        {"D": 64, "Q": 19, "N": 1},
-        {"P": 1},
-        {"P": 3, "shapes": ((1, 1), (1, 6), (4, 1))},
+        dict(D=1, Q=5),
+        dict(D=5, H=3, Q=5),
+        dict(D=33, Q=3),
+        dict(D=64, Q=19, N=1),
+        dict(SMALL, P=1),
+        dict(SMALL, P=3, shapes=((1, 1), (1, 6), (4, 1))),
     ],
     ids=str,
 )
-def test_odd_sizes(sizes: dict) -> None:
-    value, loc, attn = inputs(**sizes)
-    check(value, sizes.get("shapes", LEVELS), loc, attn, tolerance=1e-5)
+def test_odd_sizes(sizes: dict[str, Any]) -> None:
+    check(draw(**sizes), 1e-5)
 
 
 def test_half_precision_weights() -> None:
-    value, loc, attn = inputs(dtype=torch.bfloat16)
-    check(value, LEVELS, loc, attn.bfloat16(), tolerance=8e-3)
+    case = draw(torch.bfloat16, **SMALL)
+    check(case._replace(attn=case.attn.bfloat16()), 8e-3)
 
 
 @pytest.mark.parametrize("empty", ["N", "Q"])
 def test_nothing_to_do(empty: str) -> None:
-    value, loc, attn = inputs(**{empty: 0})
-    assert triton_msda.forward(value, flat(LEVELS), loc, attn).shape == (*loc.shape[:3], value.shape[3])
-    gradients = triton_msda.backward(loc.new_zeros(*loc.shape[:3], value.shape[3]), value, flat(LEVELS), loc, attn)
-    assert all(g.shape == t.shape and not g.any() for g, t in zip(gradients, (value, loc, attn), strict=True))
+    case = draw(**{**SMALL, empty: 0})
+    out, *grads = run(case, torch.zeros(*case.loc.shape[:3], 8))
+    assert out.shape == (*case.loc.shape[:3], 8)
+    assert all(g.shape == x.shape and not g.any() for g, x in zip(grads, case[:3], strict=True))
 
 
 def test_borders_of_the_map() -> None:
     """Lattice coordinates that float32 holds exactly, on and beside each border of a map of 8 by 4 pixels."""
-    shapes: Shapes = ((4, 8),)
-    axes = [[-1.0, -0.75, -0.5, 0.0, side - 1.0, side - 0.5, side - 0.25, float(side)] for side in (8, 4)]
-    grid = torch.cartesian_prod(torch.tensor(axes[0]), torch.tensor(axes[1]))
-    loc = ((grid + 0.5) / torch.tensor([8.0, 4.0])).view(1, -1, 1, 1, 1, 2).expand(1, -1, 2, 1, 1, 2)
-    value, _, _ = inputs(N=1, Q=1, P=1, shapes=shapes)
-    attn = torch.rand(1, loc.shape[1], 2, 1, 1)
-    check(value, shapes, loc, attn, tolerance=1e-6)
+    axes = ([-1.0, -0.75, -0.5, 0.0, side - 1.0, side - 0.5, side - 0.25, float(side)] for side in (8, 4))
+    grid = torch.cartesian_prod(*map(torch.tensor, axes))
+    loc = ((grid + 0.5) / torch.tensor([8.0, 4.0])).view(1, -1, 1, 1, 1, 2).contiguous()
+    case = Case(torch.randn(1, 32, 1, 8), loc, torch.rand(1, 64, 1, 1, 1), ((4, 8),))
     outside = ((grid <= -1) | (grid >= torch.tensor([8.0, 4.0]))).any(-1)
-    out = triton_msda.forward(value, flat(shapes), loc, attn)
-    assert not out[:, outside].any() and out[:, ~outside].any(-1).all()
-    gradients = triton_msda.backward(torch.ones_like(out), value, flat(shapes), loc, attn)
-    assert not gradients[1][:, outside].any() and not gradients[2][:, outside].any()
+    grad_out = torch.randn(1, 64, 1, 8)
+    out, _, grad_loc, grad_attn = run(case, grad_out)
+    expected = reference(case, grad_out)
+    assert distance(out, expected[0]) < 1e-6 and distance(grad_attn, expected[3]) < 1e-6
+    assert distance(grad_loc[:, ~outside], expected[2][:, ~outside]) < 1e-6
+    assert out[:, ~outside].any(-1).all()
+    assert not out[:, outside].any() and not grad_loc[:, outside].any() and not grad_attn[:, outside].any()
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_locations_that_are_no_numbers_contribute_nothing(bad: float) -> None:
-    value, loc, attn = inputs()
-    loc[:, 1, :, 0, 0, 0] = bad
-    loc[:, 2, :, 1, 1, 1] = bad
-    attn[:, 1, :, 0, 0] = math.nan  # of a point that reads nothing: it may not matter either
-    clean_loc, clean_attn = loc.clone(), attn.clone()
-    clean_loc[:, 1, :, 0, 0], clean_loc[:, 2, :, 1, 1], clean_attn[:, 1, :, 0, 0] = -9.0, -9.0, 0.5
-    out = triton_msda.forward(value, flat(LEVELS), loc, attn)
-    assert torch.equal(out, triton_msda.forward(value, flat(LEVELS), clean_loc, clean_attn))
-    ours = triton_msda.backward(torch.ones_like(out), value, flat(LEVELS), loc, attn)
-    clean = triton_msda.backward(torch.ones_like(out), value, flat(LEVELS), clean_loc, clean_attn)
-    assert all(torch.equal(a, b) for a, b in zip(ours, clean, strict=True))
-    assert out.any() and not ours[1][:, 1, :, 0, 0].any()
-
-
-def test_tokens_outside_every_footprint_do_not_leak() -> None:
-    value, loc, attn = inputs(Q=3)
-    used = torch.zeros_like(value, dtype=torch.float64).requires_grad_()
-    reference(used, LEVELS, loc, attn + 1).sum().backward()
-    assert used.grad is not None
-    poisoned = value.masked_fill(used.grad == 0, math.nan)
+def test_what_is_no_number_stays_where_it_is(bad: float) -> None:
+    """In a location, in the weight of a point that reads nothing, and in tokens outside every footprint."""
+    case = draw(**{**SMALL, "Q": 3})
+    grad_out = torch.randn(2, 3, 2, 8)
+    seen = reference(Case(case.value, case.loc, case.attn + 1, FEW), grad_out)[1]
+    poisoned = case.value.masked_fill((seen == 0).all(-1, keepdim=True), math.nan)
+    loc, attn = case.loc.clone(), case.attn.clone()
+    loc[:, 1, :, 0, 0, 0], loc[:, 2, :, 1, 1, 1], attn[:, 1, :, 0, 0] = bad, bad, math.nan
+    away = torch.where(loc.isfinite().all(-1, keepdim=True), loc, -9.0)
     assert poisoned.isnan().any() and not poisoned.isnan().all()
-    expected = triton_msda.forward(value, flat(LEVELS), loc, attn)
-    assert torch.equal(triton_msda.forward(poisoned, flat(LEVELS), loc, attn), expected)
-    ours = triton_msda.backward(torch.ones_like(expected), poisoned, flat(LEVELS), loc, attn)
-    clean = triton_msda.backward(torch.ones_like(expected), value, flat(LEVELS), loc, attn)
-    assert all(torch.equal(a, b) for a, b in zip(ours, clean, strict=True))
+    ours = run(Case(poisoned, loc, attn, FEW), grad_out)
+    clean = run(Case(case.value, away, case.attn, FEW), grad_out)
+    for x, y in zip(ours[:3], clean[:3], strict=True):
+        assert torch.equal(x, y)
+    assert torch.equal(ours[3], clean[3]) and ours[0].any() and not ours[2][:, 1, :, 0, 0].any()
 
 
 def test_strided_inputs() -> None:
-    value, loc, attn = inputs()
-    strided = value[:1].transpose(1, 2).contiguous().transpose(1, 2).expand(2, -1, -1, -1)
-    expected = triton_msda.forward(strided.contiguous(), flat(LEVELS), loc, attn)
-    loc = loc.transpose(0, 1).contiguous().transpose(0, 1)
+    case = draw(**SMALL)
+    strided = case.value[:1].transpose(1, 2).contiguous().transpose(1, 2).expand(2, -1, -1, -1)
+    loc = case.loc.transpose(0, 1).contiguous().transpose(0, 1)
     assert not strided.is_contiguous() and not loc.is_contiguous()
-    assert torch.equal(triton_msda.forward(strided, flat(LEVELS), loc, attn), expected)
+    expected = triton_msda.forward(strided.contiguous(), case.flat, case.loc, case.attn)
+    assert torch.equal(triton_msda.forward(strided, case.flat, loc, case.attn), expected)
+
+
+def test_through_the_operator() -> None:
+    case = draw(**SMALL)
+    grad_out = torch.randn(2, 5, 2, 8)
+    with use_backend("triton"):
+        results = gradients(case, grad_out)
+    assert all(torch.equal(x, y) for x, y in zip(results, run(case, grad_out), strict=True))
