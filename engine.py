@@ -22,6 +22,7 @@ from datasets.loader import DataConfig, SourceConfig, eval_videos, samples_per_e
 from models.checkpoint import save_segmenter
 from models.criterion import Criterion, CriterionConfig
 from models.inference import InferenceConfig
+from models.ops import require
 from models.references import draw_references
 from models.segmenter import Segmenter, SegmenterConfig
 from models.start import compile_parts, sentences_of, start_segmenter, start_tokenizer
@@ -277,6 +278,7 @@ def optimise(run: Run, batch: ClipBatch) -> None:
 def start(config: TrainConfig, world: World, *, grounding_only: bool = False) -> Run:
     """Everything a run needs, from a checkpoint where `config.resume` finds one. Raises InputError."""
     _check(config, world)
+    kernel = require(world.device)
     folder = _checkpoint(config, world)
     log = RunLog(config.output_dir, enabled=world.is_main)
     seed_everything(config.seed)
@@ -296,11 +298,12 @@ def start(config: TrainConfig, world: World, *, grounding_only: bool = False) ->
     if folder is not None:
         resume(run, folder)
     log.open(after=run.step)
-    log.event("start", run.step, ranks=world.size, **provenance(world.device))
+    log.event("start", run.step, ranks=world.size, deformable_attention=kernel, **provenance(world.device))
     trained = sum(p.numel() for p in segmenter.parameters() if p.requires_grad) / 1e6
     log.say(
         f"{trained:.2f} M parameters to train, {config.batch} clips a step on {world.size} x {world.device}"
-        f"{' in bf16' if amp else ''}, step {run.step} of {run.total}, output in {config.output_dir}"
+        f"{' in bf16' if amp else ''}, step {run.step} of {run.total}, deformable attention: {kernel}, "
+        f"output in {config.output_dir}"
     )
     return run
 

@@ -1,10 +1,45 @@
 """Metadata and dependency ranges. `make` installs the tested versions of requirements.lock instead.
 
 The root packages (models, datasets, util, scripts) are run from the checkout and not installed: a top-level
-`datasets` in site-packages would collide with Hugging Face's. `pip install -e .` brings the dependencies alone.
+`datasets` in site-packages would collide with Hugging Face's. `pip install -e .` brings the dependencies alone, and
+needs neither torch nor a compiler: the kernels of deformable attention are built at their first call.
+
+REFERTRACK_BUILD_OPS=cpu (or cuda, which is both) builds them now, into models/ops/lib, and stops where that fails:
+
+    REFERTRACK_BUILD_OPS=cuda TORCH_CUDA_ARCH_LIST="8.0 9.0" pip install --no-build-isolation -e .
 """
 
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 from setuptools import setup
+
+ROOT = Path(__file__).resolve().parent
+BUILDING = {"bdist_wheel", "build", "develop", "editable_wheel", "install"}  # and not when metadata alone are asked for
+
+
+def build_operator() -> None:
+    """Build the kernels that REFERTRACK_BUILD_OPS names."""
+    wanted = os.environ.get("REFERTRACK_BUILD_OPS") or "0"
+    if wanted not in ("cpu", "cuda", "0"):
+        sys.exit(f"REFERTRACK_BUILD_OPS must be cpu, cuda or 0, but is {wanted}")
+    if wanted == "0" or not BUILDING & set(sys.argv):
+        return
+    if importlib.util.find_spec("torch") is None:
+        sys.exit(
+            "REFERTRACK_BUILD_OPS needs torch where it builds, which pip hides: `pip install torch setuptools`, then "
+            "`pip install --no-build-isolation -e .`; or leave it out, and the first call builds"
+        )
+    kinds = ["cpu"] if wanted == "cpu" else ["cpu", "cuda"]
+    command = [sys.executable, "-m", "models.ops", "build", *kinds, "--into", "models/ops/lib"]
+    if subprocess.run(command, cwd=ROOT).returncode:
+        sys.exit("the kernels could not be built (see above); without REFERTRACK_BUILD_OPS the installation needs none")
+
+
+build_operator()
 
 setup(
     name="refertrack",

@@ -118,7 +118,7 @@ def devices() -> Iterator[Check]:
     """What computes, and with which deformable attention."""
     import torch
 
-    from models.ops import kernel_report
+    from models.ops import status
 
     yield Check("CPU", "ok", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads in torch")
     if not torch.cuda.is_available():
@@ -127,25 +127,27 @@ def devices() -> Iterator[Check]:
         properties = torch.cuda.get_device_properties(number)
         memory = f"{properties.total_memory / 2**30:.0f} GiB, bf16 {'yes' if torch.cuda.is_bf16_supported() else 'no'}"
         yield Check(f"cuda:{number}", "ok", f"{properties.name}, {memory}, CUDA {torch.version.cuda}")
-    running = True
-    for kernel, available, note in kernel_report():
-        used = " (used)" if available and running else ""
-        running = running and not available
-        yield Check(f"kernel {kernel}", "ok" if available else "note", note + used)
+    for device in _device_kinds():
+        for kernel in status(device):
+            detail = f"{kernel.note} (used)" if kernel.chosen else kernel.note
+            yield Check(f"{device} kernel {kernel.name}", "ok" if kernel.available else "note", detail)
+
+
+def _device_kinds() -> list[str]:
+    import torch
+
+    return ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 def self_tests() -> Iterator[Check]:
     """The operator and the network, on every kind of device."""
-    import torch
-
     from models import self_test
 
-    found = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     measures: tuple[tuple[str, Callable[[str], float], float, str], ...] = (
         ("operator", self_test.operator_error, self_test.OPERATOR_TOLERANCE, "a float64 loop"),
         ("network", self_test.network_error, self_test.NETWORK_TOLERANCE, "the stored sums"),
     )
-    for device in found:
+    for device in _device_kinds():
         for name, measure, tolerance, reference in measures:
             try:
                 error = measure(device)

@@ -1,6 +1,15 @@
-"""Multi-scale deformable attention: one function, one module, and a report of which kernel runs."""
+"""Multi-scale deformable attention: one function, one module, several kernels behind them, and which of them runs."""
 
-from models.ops.deformable import deformable_attention, kernel_report
+from models.ops.backends import KernelStatus, require, status, use_backend
 from models.ops.module import MSDeformAttn
+from models.ops.msda import deformable_attention, ms_deform_attn
 
-__all__ = ["MSDeformAttn", "deformable_attention", "kernel_report"]
+__all__ = [
+    "KernelStatus",
+    "MSDeformAttn",
+    "deformable_attention",
+    "ms_deform_attn",
+    "require",
+    "status",
+    "use_backend",
+]

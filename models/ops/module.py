@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from models.ops.deformable import Shapes, deformable_attention
+from models.ops.msda import Shapes, deformable_attention
 
 
 class MSDeformAttn(nn.Module):
@@ -57,10 +57,11 @@ class MSDeformAttn(nn.Module):
         # Coordinates below float32 miss their pixel, so autocast stops here.
         with torch.autocast(query_NQC.device.type, enabled=False):
             query = query_NQC.to(self.sampling_offsets.weight.dtype)
+            full = torch.promote_types(query.dtype, torch.float32)
             offsets = self.sampling_offsets(query).view(N, Q, self.heads, self.levels, self.points, 2)
             weights = self.attention_weights(query).view(N, Q, self.heads, self.levels * self.points).softmax(-1)
             weights = weights.view(N, Q, self.heads, self.levels, self.points)
-            locations = self._locations(references.to(offsets.dtype), offsets, shapes)
+            locations = self._locations(references.to(full), offsets.to(full), shapes)
         return self.output_proj(deformable_attention(value, shapes, locations, weights))
 
     def _locations(self, references: Tensor, offsets: Tensor, shapes: Shapes) -> Tensor:

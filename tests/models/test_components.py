@@ -35,6 +35,7 @@ def close(x: torch.Tensor, expected, atol: float) -> None:
     np.testing.assert_allclose(x.detach().numpy(), expected, atol=atol, rtol=1e-4)
 
 
+@pytest.mark.usefixtures("backend")
 def test_deformable_attention_core_and_gradients(oracles):
     z = load(oracles, "E1_msda_core")
     shapes = tuple(tuple(int(s) for s in row) for row in z["shapes"])
@@ -49,6 +50,7 @@ def test_deformable_attention_core_and_gradients(oracles):
     close(grad, expected, 1e-5)
 
 
+@pytest.mark.usefixtures("backend")
 def test_deformable_attention_module(oracles):
     z = load(oracles, "E6_msda_module")
     module = named(MSDeformAttn(256, 8, 4, 4), "transformer.encoder.layers.0.self_attn.")
@@ -158,6 +160,7 @@ def naive(value, shapes, loc, weights):
     return out.flatten(2)
 
 
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("rows", [1, 3])
 def test_deformable_attention_is_its_definition(rows):
     generator = torch.Generator().manual_seed(1)
@@ -168,6 +171,7 @@ def test_deformable_attention_is_its_definition(rows):
     torch.testing.assert_close(deformable_attention(value, shapes, loc, weights), naive(value, shapes, loc, weights))
 
 
+@pytest.mark.usefixtures("backend")
 def test_many_rows_and_half_precision_values():
     """65 rows break the original CUDA op; half-precision values accumulate in float32 and come back as they were."""
     value = torch.rand(65, 26, 2, 3)

@@ -72,6 +72,7 @@ def test_regenerated_weights(network):
     np.testing.assert_allclose(norm, [1.03382622, 0.99168536, 1.09050143], atol=1e-7)
 
 
+@pytest.mark.usefixtures("backend")
 def test_case_a(network):
     check(
         outputs(network, [(2, 96, 128)]),
@@ -92,6 +93,7 @@ def test_case_a2_odd_size(network):
     )
 
 
+@pytest.mark.usefixtures("backend")
 def test_case_b_padded_batch(network):
     check(
         outputs(network, [(1, 70, 100), (1, 90, 60)], divisor=32, padded_words=2),
@@ -102,6 +104,7 @@ def test_case_b_padded_batch(network):
     )
 
 
+@pytest.mark.usefixtures("backend")
 def test_case_f_tracking_stream(network):
     check(
         outputs(network, [(1, 96, 128)], tracking=[(1, 96, 128)]),

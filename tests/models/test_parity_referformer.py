@@ -48,6 +48,7 @@ def check_outputs(case: Case, prediction, tolerance) -> None:
             case.check(f"aux{i}.{name}", x, *tolerance[name])
 
 
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("name", ["A1", "A2", "A3", "A4", "D1", "D2"])
 def test_outputs_equal_the_reference(network, oracles, name):
     case, prediction, video, text = stored_run(network, oracles, name)

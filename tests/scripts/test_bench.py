@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from models.backbone import BackboneConfig
 from models.segmenter import Segmenter, SegmenterConfig
 from models.text_encoder import ROBERTA_BASE, TextEncoderConfig, build_tokenizer, train_byte_level_tokenizer
-from scripts.bench import inference
+from scripts.bench import inference, ops
 from scripts.bench.cost import PARTS, multiply_adds, parameters
 from scripts.bench.network import sentences
+from scripts.bench.ops_cases import TINY, draw
 
 SMALL = {
     "vocab_size": 300,
@@ -75,3 +77,17 @@ def test_a_cell_is_measured(network: Segmenter, mode: Any, monkeypatch: pytest.M
     assert (cell["sentences"], cell["frames"]) == (2, 5)
     assert cell["masks/s"] == pytest.approx(2 * cell["frames/s"])
     assert np.isfinite(list(cell.values())).all()
+
+
+@pytest.mark.parametrize("direction", ops.DIRECTIONS)
+def test_candidates_for_deformable_attention_compute_the_same(direction: str) -> None:
+    """And one turn of each gives a row, with the baseline's as one."""
+    runs = ops.candidates(["native", "pytorch", "grid_sample", "transformers"])
+    x = draw(TINY, torch.float32, torch.device("cpu"))
+    outs = [run(x) for run in runs.values()]
+    for out in outs[1:]:
+        torch.testing.assert_close(out, outs[0], atol=1e-4, rtol=1e-4)
+    setting = ops.Setting(TINY, torch.float32, "encoder", torch.get_num_threads(), direction)
+    rows = ops.rows(setting, ops.measure(setting, runs, 1), bandwidth=1e10)
+    assert [row["candidate"] for row in rows] == list(runs)
+    assert {row["candidate"]: row["times grid_sample"] for row in rows}[ops.BASELINE] == 1.0
