@@ -13,7 +13,6 @@ from models.key_frame import segment_video
 from scripts.segment import WEIGHTS, Bars, about, stored_settings
 from util.answer_files import check_folder, write_answer
 from util.distributed import join_world
-from util.errors import InputError
 from util.report import hardware, table
 from util.scoring import score_video, true_masks
 from util.types import Expression, ReferringVideo
@@ -21,13 +20,14 @@ from util.types import Expression, ReferringVideo
 HELP = "segment a held-out video with the tiny model that ships, and score it against the truth"
 SEED = 3_000_000  # training takes seed 1, validation 2,000,000
 SIZE = (192, 320)  # twice the network's input, so that the overlay can be looked at
+VIDEO = 2  # all three of its sentences are answered; of 50 others' appearance sentences one in six is not (the card)
 SENTENCES = 4
 PASS = 0.60  # J&F below which the demo fails
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", default=WEIGHTS, help="checkpoint folder, .safetensors or hub id")
-    parser.add_argument("--video", type=int, help="another video of the held-out ones, by number")
+    parser.add_argument("--video", type=int, default=VIDEO, help="another video of the held-out ones, by number")
     parser.add_argument("--out", type=Path, default=Path("output/demo"), help="folder for the results")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
@@ -37,10 +37,10 @@ def run(options: argparse.Namespace) -> int:
     return demo(weights=options.weights, number=options.video, out=options.out, device=options.device)
 
 
-def demo(*, weights: str, number: int | None, out: Path, device: str) -> int:
-    """The command, with plain values; `number` None takes the first video that shows what the model does."""
+def demo(*, weights: str, number: int, out: Path, device: str) -> int:
+    """The command, with plain values."""
     videos = SyntheticVideos(SyntheticConfig(seed=SEED, height=SIZE[0], width=SIZE[1], videos=1000))
-    video = first_with_late_arrival(videos) if number is None else with_few_sentences(videos[number])
+    video = with_few_sentences(videos[number])
     check_folder(out, video.frames, len(video.expressions))
     placed = join_world(device).device
     print(f"device: {placed} ({hardware(placed)})")
@@ -70,29 +70,14 @@ def demo(*, weights: str, number: int | None, out: Path, device: str) -> int:
     return 0
 
 
-def first_with_late_arrival(videos: SyntheticVideos) -> ReferringVideo:
-    """The first video in which a sentence's referent is absent at first, with that sentence among those asked."""
-    for number in range(len(videos)):
-        video = with_few_sentences(videos[number])
-        if len(video.expressions) >= SENTENCES - 1 and _absent_at_first(video, video.expressions):
-            return video
-    raise InputError("no held-out video has a late arrival; choose one with --video")
-
-
 def with_few_sentences(video: ReferringVideo) -> ReferringVideo:
-    """At most four of the video's appearance sentences, each about another object, late arrivals first."""
-    asked = [e for e in video.expressions if e.object_ids and e.type == "appearance"]
-    late = _absent_at_first(video, asked)
+    """At most four of the video's appearance sentences, each about another object."""
     kept: list[Expression] = []
-    for expression in sorted(asked, key=lambda e: e not in late):  # stable: the video's order otherwise
-        if all(expression.object_ids != other.object_ids for other in kept):
+    for expression in video.expressions:
+        asked = expression.object_ids and expression.type == "appearance"
+        if asked and all(expression.object_ids != other.object_ids for other in kept):
             kept.append(expression)
     return replace(video, expressions=tuple(kept[:SENTENCES]))
-
-
-def _absent_at_first(video: ReferringVideo, asked: list[Expression] | tuple[Expression, ...]) -> list[Expression]:
-    shown = true_masks(replace(video, expressions=tuple(asked)), 0)[0].max((1, 2))
-    return [expression for expression, seen in zip(asked, shown, strict=True) if not seen]
 
 
 def _one_digit(value: object) -> object:
@@ -103,7 +88,7 @@ def _next_steps(out: Path) -> str:
     return f"""
 Look at {out}/contact_sheet.png and {out}/overlay.mp4, then:
 
-  python main.py demo --video 7                                    another held-out video
+  python main.py demo --video 3                                    another held-out video, one that it gets wrong
   python main.py segment VIDEO -e "the red ring" -e "the star"     your own video, folder of frames or image
   python main.py train --config configs/tiny.yaml                  train this model yourself
 
