@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from models.ops import backends
-from models.ops.paths import gather_path
+from models.ops.paths import gather_path, grid_path
 from util.errors import InputError
 
 Shapes = tuple[tuple[int, int], ...]
@@ -39,6 +39,8 @@ def deformable_attention(value_NSHD: Tensor, shapes: Shapes, locations: Tensor, 
     if lowered and value_NSHD.dtype != torch.float64:
         value_NSHD = value_NSHD.to(torch.get_autocast_dtype(kind))
     flat = [side for shape in shapes for side in shape]
+    if torch.jit.is_tracing():  # TorchScript's tracer, which fvcore counts with, cannot record a list of sizes
+        return grid_path(value_NSHD, [int(side) for side in flat], locations, weights).flatten(2)
     out = torch.ops.refertrack.msda_forward(value_NSHD, flat, locations, weights)
     return out.flatten(2)
 
