@@ -101,11 +101,11 @@ class Criterion(nn.Module):
       loss_presence  only with a presence head: cross-entropy of the matched query's presence in each known frame,
                      divided by `presence`; in a no-target sentence all queries' mean is held to absent
 
-    loss_grounding is the training step's (see `models.grounding`); its weight is here with the others.
-
     and the same with suffix `_0`, `_1`, ... for the auxiliary layers, first to last. Frames to be ignored take part in
     nothing: not in the matched query's losses, and a query without an object is not called wrong in a frame where some
     object of the sentence is not labelled. No-target sentences have only loss_ce and loss_presence.
+
+    loss_grounding is the training step's (see `models.grounding`); only its weight is here, with the others.
     """
 
     def __init__(self, config: CriterionConfig | None = None, protocol: Protocol = CORRECTED) -> None:

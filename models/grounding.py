@@ -8,10 +8,13 @@ guided query selection in Grounding DINO), moved before the encoder, where a fra
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.transformer import Shapes
 from util.types import IGNORE, PRESENT, GroundingMaps, Targets
 
 # Strides 8 to 32; the fourth level has a handful of tokens, too few to point with.
@@ -46,17 +49,17 @@ class GroundingHead(nn.Module):
             shares.append(everything.log_softmax(dim=-1))
         return shares
 
-    def evidence(self, maps: GroundingMaps, masks_NQhw: Tensor) -> Tensor:
-        """What to add to the class logits [N, Q] of queries with these mask logits, in float32.
+    def evidence(self, log_shares: Sequence[Tensor], shapes: Shapes, masks_NQhw: Tensor) -> Tensor:
+        """What to add to the class logits [N, Q] of queries with these mask logits, in float32 also under autocast.
 
         The sum over levels of trust times the logarithm of the share of the pointing that falls into the query's mask:
         0 where it all does.
         """
         cover = masks_NQhw.float().sigmoid()
         total = cover.new_zeros(cover.shape[:2])
-        for trust, shares, shape in zip(self.trust, self.log_shares(maps), maps.shapes, strict=False):
+        for trust, shares, shape in zip(self.trust, log_shares, shapes, strict=False):
             covered = F.adaptive_avg_pool2d(cover, shape).flatten(2)
-            share = (covered @ shares[:, :-1, None].exp()).squeeze(-1)
+            share = (covered * shares[:, None, :-1].exp()).sum(dim=-1)
             total = total + trust * (share + LEAST_SHARE).log()
         return total
 
@@ -64,7 +67,7 @@ class GroundingHead(nn.Module):
         """Kullback-Leibler divergence (nats) from the referents' share of each token to the pointing.
 
         Where no referent is in the frame, all of it belongs nowhere. Mean over the levels, summed over the sentences'
-        frames (N = B*E*T) that are labelled. Divide by their number.
+        frames (N = B*E*T) that are labelled. The training step divides by `Normaliser.presence`.
         """
         real_BEN1 = targets.objects_BEN[..., None]
         present_BENT = real_BEN1 & (targets.states_BENT == PRESENT)

@@ -301,10 +301,19 @@ class Segmenter(nn.Module):
         )
         last = len(decoded.embeddings) - 1
         wanted = range(last + 1) if aux else (last,)
-        predictions = [self._heads(features, decoded, layer) for layer in wanted]
+        pointing = self._pointing(features)
+        predictions = [self._heads(features, decoded, pointing, layer) for layer in wanted]
         return replace(predictions[-1], aux=tuple(predictions[:-1]))
 
-    def _heads(self, features: ExpressionFeatures, decoded: DecoderOutput, layer: int) -> Prediction:
+    def _pointing(self, features: ExpressionFeatures) -> list[Tensor] | None:
+        """Logarithms of the grounding map's shares, the same for every layer; None without the head."""
+        if self.grounding_head is None or features.grounding is None:
+            return None
+        return self.grounding_head.log_shares(features.grounding)
+
+    def _heads(
+        self, features: ExpressionFeatures, decoded: DecoderOutput, pointing: list[Tensor] | None, layer: int
+    ) -> Prediction:
         batch, expressions = features.sentence_BEC.shape[:2]
         lead = (batch, expressions, features.times_BT.shape[1])
         embeddings, boxes = decoded.embeddings[layer], decoded.boxes[layer]
@@ -321,9 +330,9 @@ class Segmenter(nn.Module):
         if self.presence_head is not None and layer == len(decoded.embeddings) - 1:
             presence = self.presence_head(embeddings).squeeze(-1).unflatten(0, lead)
         logits = self.class_embed[layer](embeddings)
-        if self.grounding_head is not None and features.grounding is not None:
+        if self.grounding_head is not None and pointing is not None:
             # masks are taken as they are: a query answers for its object, it does not move to where words point
-            logits = logits + self.grounding_head.evidence(features.grounding, masks.detach())[..., None]
+            logits = logits + self.grounding_head.evidence(pointing, features.shapes, masks.detach())[..., None]
         return Prediction(
             logits_BETQK=logits.unflatten(0, lead),
             boxes_BETQ4=boxes.unflatten(0, lead),

@@ -17,7 +17,7 @@ from models.segmenter import Segmenter
 PARTS = {
     "backbone": ("backbone", "input_proj"),
     "text": ("text_encoder", "resizer"),
-    "fusion": ("fusion_module",),
+    "fusion": ("fusion_module", "grounding_head"),
     "encoder": ("transformer.encoder", "transformer.level_embed"),
     "pixel decoder": ("pixel_decoder",),
     "decoder": ("transformer.decoder", "transformer.reference_points", "query_embed", "bbox_embed", "temporal"),

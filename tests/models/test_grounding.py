@@ -113,11 +113,31 @@ def test_evidence_is_the_log_share_of_the_pointing_in_a_mask() -> None:
     masks[0, 0, :, :8] = 100.0
     masks[0, 1, :4, :8] = 100.0
     masks[0, 2, :, 8:] = 100.0
-    evidence = sure.evidence(maps(pointed), masks)
+    evidence = sure.evidence(sure.log_shares(maps(pointed)), SHAPES, masks)
     assert evidence[0].tolist() == pytest.approx([0.0, 3 * math.log(0.5), 3 * math.log(LEAST_SHARE)], abs=1e-3)
     with torch.no_grad():
         sure.nowhere.fill_(100.0)  # whatever a query covers, the sentence's referent is not there
-    assert sure.evidence(maps(pointed), masks)[0].tolist() == pytest.approx([3 * math.log(LEAST_SHARE)] * 3, abs=1e-3)
+    assert sure.evidence(sure.log_shares(maps(pointed)), SHAPES, masks)[0].tolist() == pytest.approx(
+        [3 * math.log(LEAST_SHARE)] * 3, abs=1e-3
+    )
+
+
+def test_evidence_is_float32_under_autocast_and_finite_with_padding() -> None:
+    """bfloat16 would round a share near 1 to 1; at padding the logits are -inf."""
+    padding = torch.cat([torch.arange(w).repeat(h) >= w // 2 for h, w in SHAPES])[None]
+    logits = torch.randn(1, sum(SIZES), generator=torch.Generator().manual_seed(0)).requires_grad_()
+    masks = torch.randn(1, 3, 8, 16, generator=torch.Generator().manual_seed(1))
+
+    def evidence() -> torch.Tensor:
+        made = head(0.0)
+        return made.evidence(made.log_shares(maps(logits, padding)), SHAPES, masks)
+
+    exact = evidence()
+    with torch.autocast("cpu", torch.bfloat16):
+        lowered = evidence()
+    torch.testing.assert_close(lowered, exact, atol=1e-6, rtol=1e-6)
+    exact.sum().backward()
+    assert logits.grad is not None and logits.grad.isfinite().all() and logits.grad.abs().sum() > 0
 
 
 def grounded_pair() -> tuple[Segmenter, Segmenter]:
@@ -138,7 +158,9 @@ def test_the_head_adds_its_evidence_to_the_scores_and_changes_nothing_else() -> 
     given = model.decode(features)
     before = plain(plain.encode_video(frames), words(plain, 1, 3))
     assert torch.equal(given.masks_BETQhw, before.masks_BETQhw)
-    evidence = model.grounding_head.evidence(features.grounding, given.masks_BETQhw.flatten(0, 2))
+    evidence = model.grounding_head.evidence(
+        model.grounding_head.log_shares(features.grounding), features.shapes, given.masks_BETQhw.flatten(0, 2)
+    )
     added = (given.logits_BETQK - before.logits_BETQK).flatten()
     torch.testing.assert_close(added, evidence.flatten(), atol=1e-5, rtol=1e-5)
     assert evidence.std() > 0
