@@ -14,7 +14,8 @@ import torch
 from micro_run import WORLD, micro_config, micro_dict, one_thread  # noqa: F401
 from safetensors.torch import load_file
 
-from engine import train
+from engine import TrainConfig, train
+from util.config import from_dict
 from util.distributed import World, join_world
 from util.errors import InputError
 
@@ -88,6 +89,26 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
     assert apart < 2e-6  # four steps move a weight by up to 4e-4
     # a run may go on with another number of processes
     assert train(micro_config(two, micro_batch=4, **(shared | {"steps": 5}))).step == 5
+
+
+def test_two_processes_share_the_grounding_stage(tmp_path: Path) -> None:
+    """Its losses are those of one process, though most of the network takes no part; then the run goes on from it."""
+    changed = {"steps": 1, "batch": 2, "optim": {"lr": 1e-4}}
+    stage = {"steps": 3, "batch": 4, "lr": 1e-4, "warmup_steps": 1}
+    configs = []
+    for name, micro_batch in (("one", 4), ("two", 1)):
+        config = micro_dict(tmp_path / name, micro_batch=2, **changed)
+        stage |= {"micro_batch": micro_batch, "clip": config["data"]["clip"] | {"frames": 1}}
+        config["model"]["grounding"] = True
+        configs.append(config | {"grounding": dict(stage)})
+    train(from_dict(TrainConfig, configs[0]))
+    in_two_processes(configs[1])
+    first, second = (lines(tmp_path / name / "grounding") for name in ("one", "two"))
+    assert [line["step"] for line in first] == [line["step"] for line in second] == [1, 2, 3]
+    for mine, theirs in zip(first, second, strict=True):
+        assert mine["loss_grounding"] == pytest.approx(theirs["loss_grounding"], rel=1e-4)
+        assert mine["gradient_norm"] == pytest.approx(theirs["gradient_norm"], rel=1e-2)
+    assert [line["step"] for line in lines(tmp_path / "two")] == [1]
 
 
 def test_a_world_of_one_needs_no_group() -> None:

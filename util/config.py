@@ -1,8 +1,8 @@
 """Typed configs: YAML and command-line overrides into nested frozen dataclasses, and back to plain dicts.
 
-A YAML file is a partial override of the dataclass's defaults. Unknown keys, wrong types and values outside a
-`Literal` are refused with an `InputError` that names the key and the nearest known one. Scalars follow YAML 1.2:
-only `true` and `false` are booleans (`on` and `off` are words), and `1e-4` is a number.
+A YAML file is a partial override of the dataclass's defaults. Unknown keys, keys given twice, wrong types and values
+outside a `Literal` are refused with an `InputError` that names the key, and the nearest known one of an unknown one.
+Scalars follow YAML 1.2: only `true` and `false` are booleans (`on` and `off` are words), and `1e-4` is a number.
 """
 
 from __future__ import annotations
@@ -88,7 +88,17 @@ def changed_keys(old: Any, new: Any, where: str = "") -> list[str]:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2's booleans and floats."""
+    """SafeLoader with YAML 1.2's booleans and floats, which refuses a key that stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} stands twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.yaml_implicit_resolvers = {

@@ -117,3 +117,10 @@ def test_missing_and_malformed_files_are_refused(tmp_path: Path) -> None:
         load_config(Config, write(tmp_path, "a: [1"))
     with pytest.raises(InputError, match="mapping"):
         load_config(Config, write(tmp_path, "- 1\n"))
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
+    """YAML would take the last one in silence, at any depth."""
+    for text in ("drop: 1\ndrop: 2\n", "optim: {lr: 1e-3, lr: 1e-4}\n"):
+        with pytest.raises(InputError, match="stands twice"):
+            load_config(Config, write(tmp_path, text))
