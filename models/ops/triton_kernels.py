@@ -58,22 +58,26 @@ def _corner(base, token, rows, channels, STRIDE: tl.constexpr, D: tl.constexpr, 
 
 
 @triton.jit
+def _rows(S, Q, H: tl.constexpr, BQ: tl.constexpr, INDEX: tl.constexpr):
+    """What a program computes: number of its frame's first token and query, its rows from there, and which are real."""
+    program = tl.program_id(0).to(tl.int64)
+    head = program % H
+    blocks = tl.cdiv(Q, BQ)
+    frame = program // H // blocks
+    query = ((program // H) % blocks).to(tl.int32) * BQ + tl.arange(0, BQ)
+    return frame * S * H + head, frame * Q * H + head, query.to(INDEX) * H, query < Q
+
+
+@triton.jit
 def forward_kernel(
     value, sides, loc, attn, out, S, Q,
     H: tl.constexpr, D: tl.constexpr, L: tl.constexpr, P: tl.constexpr,
     BQ: tl.constexpr, BD: tl.constexpr, ACC: tl.constexpr, INDEX: tl.constexpr,
 ):  # fmt: skip
     """value [N,S,H,D], loc [N,Q,H,L,P,2], attn [N,Q,H,L,P] -> out [N,Q,H,D]; grid N * ceil(Q/BQ) * H."""
-    program = tl.program_id(0).to(tl.int64)
-    head = program % H
-    blocks = tl.cdiv(Q, BQ)
-    frame = program // H // blocks
-    query = ((program // H) % blocks).to(tl.int32) * BQ + tl.arange(0, BQ)
-    live = query < Q
+    token_row, first, row, live = _rows(S, Q, H, BQ, INDEX)
     channels = tl.arange(0, BD)
-    row = query.to(INDEX) * H
-    first = frame * Q * H + head
-    base = value + (frame * S * H + head) * D
+    base = value + token_row * D
     loc_row = loc + first * (L * P * 2) + row * (L * P * 2)
     attn_row = attn + first * (L * P) + row * (L * P)
     sums = tl.zeros([BQ, BD], ACC)
@@ -126,17 +130,10 @@ def backward_kernel(
     BQ: tl.constexpr, BD: tl.constexpr, ACC: tl.constexpr, INDEX: tl.constexpr,
 ):  # fmt: skip
     """grad_value [N,S,H,D] of type ACC, zero at entry, by atomics; grad_loc and grad_attn are written once."""
-    program = tl.program_id(0).to(tl.int64)
-    head = program % H
-    blocks = tl.cdiv(Q, BQ)
-    frame = program // H // blocks
-    query = ((program // H) % blocks).to(tl.int32) * BQ + tl.arange(0, BQ)
-    live = query < Q
+    token_row, first, row, live = _rows(S, Q, H, BQ, INDEX)
     channels = tl.arange(0, BD)
-    row = query.to(INDEX) * H
-    first = frame * Q * H + head
-    base = value + (frame * S * H + head) * D
-    grad_base = grad_value + (frame * S * H + head) * D
+    base = value + token_row * D
+    grad_base = grad_value + token_row * D
     offset = first * (L * P) + row * (L * P)
     out_row = grad_out + first * D + row * D
     g = tl.load(out_row[:, None] + channels[None, :], mask=_mask(live, channels, D, BD), other=0.0).to(ACC)

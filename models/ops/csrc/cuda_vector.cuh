@@ -63,6 +63,15 @@ __device__ __forceinline__ uint4 load_channels(const T* at) {
   return __ldg(reinterpret_cast<const uint4*>(at));
 }
 
+// The channels of a point's four corners, all asked for before any is used, and their offsets from base.
+template <typename T>
+__device__ __forceinline__ void load_corners(const T* base, const Sample& s, int stride, unsigned (&offset)[4],
+                                             uint4 (&raw)[4]) {
+  corners(s, stride, offset);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) raw[i] = load_channels(advanced(base, offset[i]));
+}
+
 // Where this thread is: its row, its lane in the group, its group's number within the row.
 template <int G, int SPLIT>
 struct Position {
@@ -112,10 +121,8 @@ __global__ __launch_bounds__(MSDA_BLOCK, MSDA_MIN_BLOCKS) void vector_forward(
       // Multiplying a point off the map by zero would let its clamped token's NaN through.
       if (s.place >= 0) {
         unsigned offset[4];
-        corners(s, problem.token_stride, offset);
         uint4 raw[4];
-#pragma unroll
-        for (int i = 0; i < 4; ++i) raw[i] = load_channels(advanced(base, offset[i]));
+        load_corners(base, s, problem.token_stride, offset, raw);
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           float v[V];
@@ -175,10 +182,8 @@ __global__ __launch_bounds__(MSDA_BLOCK) void vector_backward(
       float dot[4] = {};
       if (s.place >= 0) {
         unsigned offset[4];
-        corners(s, problem.token_stride, offset);
         uint4 raw[4];
-#pragma unroll
-        for (int i = 0; i < 4; ++i) raw[i] = load_channels(advanced(base, offset[i]));
+        load_corners(base, s, problem.token_stride, offset, raw);
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           float v[V];
