@@ -1,24 +1,37 @@
-"""`main.py data`: make and handle data sets. `data synth` writes the synthetic world as a tree on disk."""
+"""`main.py data`: make, check and assemble data sets; the work is done in datasets/."""
 
 from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from tqdm import tqdm
 
 from util.errors import InputError
 from util.types import ReferringVideo
 
-HELP = "write the synthetic world in a data set's layout"
+HELP = "check a data set, assemble an official release, or write the synthetic world in a data set's layout"
+
+LAYOUTS = ("ref_youtube_vos", "ref_davis17", "mevis", "a2d", "jhmdb", "refcoco", "masklets")
+ASSEMBLED = ("ref_davis17", "a2d", "jhmdb", "refcoco")  # official releases that come in parts
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `data`."""
+    """Arguments of `data`: one sub-parser for each action."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    check = actions.add_parser("check", help="find which data set lies in a folder, read all of it, report on one page")
+    check.add_argument("root", type=Path, metavar="ROOT", help="folder of the data set, or of one split")
+    check.add_argument("--layout", choices=LAYOUTS, help="what it is (default: found out)")
+    check.add_argument("--split", help="check this split only (default: all that are there)")
+    check.add_argument("--workers", type=int, help="threads that read (default: one for each core)")
+    convert = actions.add_parser("convert", help="assemble an official release into the tree that the readers take")
+    convert.add_argument("layout", choices=ASSEMBLED, help="which data set")
+    convert.add_argument("source", type=Path, metavar="SOURCE", help="folder of the release, as it was unpacked")
+    convert.add_argument("out", type=Path, metavar="OUT", help="folder to write; what is finished there is not redone")
     synth = actions.add_parser("synth", help="write synthetic videos with exact masks and true sentences")
-    synth.add_argument("--layout", choices=("ref_youtube_vos", "mevis"), required=True, help="how the tree is laid out")
+    synth.add_argument("--layout", choices=LAYOUTS, required=True, help="how the tree is laid out")
     synth.add_argument("--out", type=Path, required=True, help="root of the tree; the split must not be there yet")
     synth.add_argument("--split", default="train", help="which split of the tree to write (default: %(default)s)")
     synth.add_argument("--videos", type=int, default=20, help="how many videos (default: %(default)s)")
@@ -29,7 +42,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the action asked for."""
+    """Run the action asked for; returns the exit status (`check`: 1 where it found faults)."""
+    if options.action == "check":
+        from datasets.check import check
+
+        report = check(options.root, kind=options.layout, split=options.split, workers=options.workers, progress=True)
+        print(report.page())
+        return int(report.faulty)
+    if options.action == "convert":
+        from datasets.convert import convert
+
+        convert(options.layout, options.source, options.out)
+        return 0
     return synth(
         options.layout,
         options.out,
@@ -44,8 +68,7 @@ def run(options: argparse.Namespace) -> int:
 
 def synth(layout: str, out: Path, *, split: str, videos: int, seed: int, size: str, frames: int, quality: int) -> int:
     """Write a synthetic tree and say what is in it. Raises InputError for a bad size, quality, split or folder."""
-    from datasets.mevis import write_mevis
-    from datasets.ref_youtube_vos import write_ref_youtube_vos
+    from datasets.sources import write_layout
     from datasets.synthetic import SyntheticConfig, SyntheticVideos
 
     sides = re.fullmatch(r"(\d+)x(\d+)", size)
@@ -55,17 +78,13 @@ def synth(layout: str, out: Path, *, split: str, videos: int, seed: int, size: s
         raise InputError(f"--quality {quality} is not between 1 and 100")
     height, width = (int(side) for side in sides.groups())
     world = SyntheticVideos(SyntheticConfig(seed=seed, videos=videos, frames=frames, height=height, width=width))
-    write = write_ref_youtube_vos if layout == "ref_youtube_vos" else write_mevis
-    written = write(_counted(world), out, split, quality=quality)
+    written = write_layout(layout, _counted(world), out, split, quality=quality)
     print(f"wrote {written.videos} videos with {written.expressions} sentences to {written.folder}")
     if written.left_out:
-        print(f"not written, for {layout} holds one object per sentence: {', '.join(written.left_out)}")
+        print(f"not written, for {layout} has no place for them: {', '.join(written.left_out)}")
     return 0
 
 
 def _counted(videos: Sequence[ReferringVideo]) -> Iterator[ReferringVideo]:
-    """The videos, with a line of progress where someone watches."""
-    for number, video in enumerate(videos, 1):
-        if sys.stderr.isatty():
-            print(f"\rvideo {number} of {len(videos)}", end="\n" if number == len(videos) else "", file=sys.stderr)
-        yield video
+    """The videos, with a bar of progress where someone watches."""
+    yield from tqdm(videos, desc="videos", unit="video", disable=None)
