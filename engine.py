@@ -18,7 +18,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from datasets.clips import ClipConfig
-from datasets.loader import DataConfig, SourceConfig, eval_videos, samples_per_epoch, train_batches
+from datasets.loader import DataConfig, samples_per_epoch, train_batches
+from datasets.sources import SourceConfig, eval_videos
 from models.checkpoint import save_segmenter
 from models.criterion import Criterion, CriterionConfig
 from models.inference import InferenceConfig

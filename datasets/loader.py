@@ -10,7 +10,6 @@ import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -18,22 +17,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.clips import ClipConfig, ClipDataset, ClipSample, collate, frames_at
-from datasets.mevis import read_mevis
-from datasets.ref_youtube_vos import read_ref_youtube_vos
-from datasets.synthetic import SyntheticConfig, SyntheticVideos
+from datasets.sources import SourceConfig, eval_videos
 from util.errors import InputError
-from util.types import ClipBatch, ReferringVideo
-
-
-@dataclass(frozen=True)
-class SourceConfig:
-    """One set of videos. `weight` is its share of the clips beside the other sources' weights."""
-
-    kind: Literal["synthetic", "ref_youtube_vos", "mevis"] = "synthetic"
-    root: str = ""  # folder of the data set, for the kinds that are read from disk
-    split: str = "train"
-    weight: float = 1.0
-    synthetic: SyntheticConfig | None = None  # the world, for kind synthetic
+from util.types import ClipBatch
 
 
 @dataclass(frozen=True)
@@ -44,16 +30,6 @@ class DataConfig:
     clip: ClipConfig = field(default_factory=ClipConfig)
     workers: int = 2  # processes per rank that make clips; 0 = in the training process
     seed: int = 42
-
-
-def eval_videos(source: SourceConfig) -> Sequence[ReferringVideo]:
-    """All videos of a source, read when they are indexed. Raises InputError when the source is not there."""
-    if source.kind == "synthetic":
-        return SyntheticVideos(source.synthetic or SyntheticConfig())
-    if not source.root:
-        raise InputError(f"the {source.kind} source has no root; set it to the folder of the data set")
-    read = read_ref_youtube_vos if source.kind == "ref_youtube_vos" else read_mevis
-    return read(source.root, source.split)
 
 
 def samples_per_epoch(config: DataConfig) -> int:
@@ -93,8 +69,11 @@ class _MixedClips:
     def __init__(self, config: DataConfig, *, per_step: int) -> None:
         if not config.sources:
             raise InputError("no data sources; give at least one under data.sources")
-        if any(source.weight <= 0 for source in config.sources):
+        weights = [source.weight for source in config.sources]
+        if any(weight is not None and weight <= 0 for weight in weights):
             raise InputError("the weight of a data source must be above 0; leave out sources you do not want")
+        if None in weights and set(weights) != {None}:
+            raise InputError("some data sources have a weight and others null; give all of them one, or none")
         if config.seed < 0:
             raise InputError(f"data.seed must be 0 or more, not {config.seed}")
         self.config, self.per_step = config, per_step
@@ -107,7 +86,10 @@ class _MixedClips:
             )
             for place, source in enumerate(config.sources)
         ]
-        self.weights = [Fraction(source.weight).limit_denominator(10**6) for source in config.sources]
+        self.weights = [
+            Fraction(len(dataset)) if weight is None else Fraction(weight).limit_denominator(10**6)
+            for weight, dataset in zip(weights, self.datasets, strict=True)
+        ]
 
     def __getitem__(self, n: int) -> ClipSample:
         source, number = interleave(n, self.weights)

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from datasets.loader import SourceConfig, eval_videos
+from datasets.sources import SourceConfig, eval_videos
 from datasets.synthetic import SyntheticConfig
 from util.controls import Baseline, answer_with_one_object, true_keys, with_other_sentences
 from util.distributed import World, join_world, leave_world

@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 
-from datasets.loader import SourceConfig, train_batches
+from datasets.loader import train_batches
+from datasets.sources import SourceConfig
 from datasets.synthetic import SyntheticConfig
 from engine import TrainConfig, optimise, start
 from scripts.bench.cost import multiply_adds, parameters, peak_memory

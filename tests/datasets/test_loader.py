@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 from fractions import Fraction
 from itertools import islice
@@ -15,9 +16,10 @@ import pytest
 import torch
 
 from datasets.clips import ClipConfig
-from datasets.loader import DataConfig, SourceConfig, eval_videos, interleave, samples_per_epoch, train_batches
+from datasets.loader import DataConfig, interleave, samples_per_epoch, train_batches
 from datasets.mevis import write_mevis
 from datasets.ref_youtube_vos import write_ref_youtube_vos
+from datasets.sources import SourceConfig, eval_videos
 from datasets.synthetic import SyntheticConfig, SyntheticVideos
 from datasets.transforms import TransformConfig
 from util.errors import InputError
@@ -134,6 +136,16 @@ def test_sources_mix(tmp_path: Path) -> None:
     assert sentences > 0 and samples_per_epoch(config) == 6 + pairs
 
 
+def test_sources_without_weights_are_concatenated() -> None:
+    worlds = [
+        SyntheticConfig(seed=seed, videos=videos, frames=3, height=32, width=48) for seed, videos in ((1, 2), (9, 5))
+    ]
+    config = DataConfig(tuple(SourceConfig(synthetic=w, weight=None) for w in worlds), CLIP, workers=0)
+    named = " ".join(name for batch in take(7, config, per_rank=1) for name in batch.identity)
+    seen = [len(set(re.findall(rf"synthetic-{world.seed}-\d+", named))) for world in worlds]
+    assert samples_per_epoch(config) == 7 and seen == [2, 5]
+
+
 def test_a_pass_over_a_tree_visits_every_sentence_and_stretch(tmp_path: Path) -> None:
     write_mevis(SyntheticVideos(SyntheticConfig(videos=2, frames=5, height=32, width=48)), tmp_path / "m", "train")
     source = SourceConfig("mevis", root=str(tmp_path / "m"))
@@ -161,6 +173,7 @@ def test_a_bad_file_is_one_clear_error_also_from_a_worker(tmp_path: Path) -> Non
         (DataConfig(()), "no data sources"),
         (DataConfig(seed=-1), "seed"),
         (DataConfig((SourceConfig(weight=0.0),)), "weight"),
+        (DataConfig((SourceConfig(weight=None), SourceConfig())), "all of them one, or none"),
         (DataConfig((SourceConfig("mevis"),)), "no root"),
         (DataConfig((SourceConfig("ref_youtube_vos", root="/nowhere"),)), "meta_expressions.json"),
     ],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.loader import SourceConfig, eval_videos
+from datasets.sources import SourceConfig, eval_videos
 from main import main
 
 
