@@ -84,6 +84,7 @@ class ClipDataset:
     With `every_clip` a pass visits every sentence (in groups of `expressions`) at every stretch of `frames` frames of
     every video, as the published recipe counts its epochs. Otherwise it visits every video once, at a random place;
     this needs no look at the videos beforehand, and suits a synthetic world that makes a video when it is asked for.
+    Where only some frames of a video are labelled, each of those stands for a stretch, and its clips hold that frame.
     """
 
     def __init__(
@@ -130,16 +131,23 @@ class ClipDataset:
         order = _generator(_SENTENCES, self.seed, passed, number).permutation(len(video.expressions))
         count = self.config.expressions
         chosen = [video.expressions[order[place % len(order)]] for place in range(group * count, (group + 1) * count)]
-        anchor = block * max(self.config.lengths)
-        if self.config.sampler == "published":
-            index = published_frames(anchor, len(video.frames), frames, rng)
-        else:  # the anchor anywhere in its stretch, so that no frame is only ever a neighbour
-            anchor = int(rng.integers(anchor, min(anchor + max(self.config.lengths), len(video.frames))))
-            index = spaced_frames(anchor, len(video.frames), frames, self.config.max_skip, rng)
+        index = self._frames_around(video, block, frames, rng)
         return cut_clip(video, chosen, index, self.config, rng, note=f"clip {n} of seed {self.seed}")
+
+    def _frames_around(self, video: ReferringVideo, block: int, frames: int, rng: np.random.Generator) -> np.ndarray:
+        """The clip's frame numbers: around a stretch's first frame or, drawn evenly, any of it, or a labelled frame."""
+        length, stride = len(video.frames), max(self.config.lengths)
+        anchor = block * stride if video.labelled is None else video.labelled[block]
+        if self.config.sampler == "published":
+            return published_frames(anchor, length, frames, rng)
+        if video.labelled is None:  # anywhere in its stretch, so that no frame is only ever a neighbour
+            anchor = int(rng.integers(anchor, min(anchor + stride, length)))
+        return spaced_frames(anchor, length, frames, self.config.max_skip, rng)
 
 
 def _blocks(video: ReferringVideo, config: ClipConfig) -> int:
+    if video.labelled is not None:
+        return len(video.labelled)
     return -(-len(video.frames) // max(config.lengths))
 
 
@@ -148,7 +156,8 @@ def _stretches(video: ReferringVideo, config: ClipConfig) -> int:
 
 
 def _check_answers(video: ReferringVideo) -> None:
-    if video.masks is None or any(e.object_ids is None for e in video.expressions) or not video.expressions:
+    unknown = video.masks is None or video.labelled == ()
+    if unknown or any(e.object_ids is None for e in video.expressions) or not video.expressions:
         raise InputError(f"video {video.id} has no masks or no answered sentences; train on a split that has both")
 
 

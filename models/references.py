@@ -21,7 +21,8 @@ class References:
     index_BT     int64 position of the reference frame in the clip
     masks_BEThw  soft masks 0..1 of the reference frames on the stride-4 grid, as wrong as training wants them
     present_BET  bool, False where nothing is told
-    own_BET      bool, True where the network's own mask of the reference frame is to take the true one's place
+    own_BET      bool, True where the network's own mask of the reference frame is to take the true one's place: drawn,
+                 and always where that frame is not labelled (A2D, JHMDB), so that there is no true one
     given_BE     bool, False for sentences that are told nothing in any frame
     some_own     whether own_BET has a True, known without asking the device
     """
@@ -83,8 +84,8 @@ def _draw_clip(
     targets: Targets, config: TrackingTraining, own: float, generator: torch.Generator
 ) -> tuple[Tensor, ...]:
     """The tensors of `References` for one clip (B = 1)."""
-    masks_1EThw, known_1ET = _truth(targets)
-    _, expressions, frames = known_1ET.shape
+    masks_1EThw, present_1ET, labelled_1ET = _truth(targets)
+    _, expressions, frames = present_1ET.shape
     index_1T = reference_index(1, frames, generator, stale=config.corruption.stale)
     masks_EThw = masks_1EThw[0, :, index_1T[0]]
     # another sentence's object serves as the wrong one; with one sentence there is none
@@ -92,18 +93,20 @@ def _draw_clip(
     corrupted = corrupt(masks_EThw.flatten(0, 1), others_EThw.flatten(0, 1), config.corruption, generator)
     given_1E = tracked((1, expressions), config.drop_all, generator)
     own_1ET = torch.rand(1, expressions, frames, generator=generator) < own
+    own_1ET = own_1ET | ~labelled_1ET[:, :, index_1T[0]]
     seen_1ET = (corrupted > 0.5).flatten(1).any(1).view(1, expressions, frames)
-    present_1ET = seen_1ET & known_1ET[:, :, index_1T[0]] & given_1E[..., None]
-    return index_1T, corrupted.view(1, *masks_EThw.shape), present_1ET, own_1ET, given_1E
+    told_1ET = seen_1ET & present_1ET[:, :, index_1T[0]] & given_1E[..., None]
+    return index_1T, corrupted.view(1, *masks_EThw.shape), told_1ET, own_1ET, given_1E
 
 
-def _truth(targets: Targets) -> tuple[Tensor, Tensor]:
-    """Union of each sentence's objects on the stride-4 grid [B, E, T, h, w]; whether it is known and seen [B, E, T]."""
+def _truth(targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
+    """Union of each sentence's objects on the stride-4 grid [B, E, T, h, w]; whether it is labelled and seen, and
+    whether it is labelled at all, [B, E, T]."""
     masks_BENThw = targets.masks_BENTHW[..., 2::4, 2::4] & (targets.states_BENT == PRESENT)[..., None, None]
     real_BEN1 = targets.objects_BEN[..., None]
     known_BET = ~((targets.states_BENT == IGNORE) & real_BEN1).any(2)
     present_BET = ((targets.states_BENT == PRESENT) & real_BEN1).any(2)
-    return masks_BENThw.any(2).float(), known_BET & present_BET
+    return masks_BENThw.any(2).float(), known_BET & present_BET, known_BET
 
 
 def _answer(prediction: Prediction) -> tuple[Tensor, Tensor]:

@@ -57,13 +57,18 @@ class Expression:
 
 @dataclass(frozen=True)
 class ReferringVideo:
-    """A video with its sentences, as every dataset adapter yields it."""
+    """A video with its sentences, as every dataset adapter yields it.
+
+    labelled  positions, ascending, of the only frames that `masks` knows (A2D: a few of each video); in all others it
+              reads IGNORE. None: every frame is labelled
+    """
 
     id: str
     frames: FrameSource
     frame_names: tuple[str, ...]
     expressions: tuple[Expression, ...]
     masks: MaskSource | None = None
+    labelled: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -252,6 +252,38 @@ def test_a_pass_visits_every_sentence_at_every_stretch() -> None:
     assert len(seen) == 24 and set(seen.values()) == {1}
 
 
+@pytest.mark.parametrize("sampler", ["spaced", "published"])
+@pytest.mark.parametrize("every_clip", [False, True])
+def test_clips_of_a_partly_labelled_video_hold_a_labelled_frame(sampler: str, every_clip: bool) -> None:
+    """As A2D: three sentences, two labelled frames of eight; every pair of them comes once in a pass."""
+    said = video((1,), (2,), (1,))
+    partly = replace(said, masks=LabelledAt((5, 6)), labelled=(5, 6))
+    config = ClipConfig(frames=3, transform=STILL, sampler=sampler)
+    dataset = ClipDataset([partly], config, seed=0, every_clip=every_clip)
+    assert len(dataset) == (6 if every_clip else 1)
+    seen = Counter()
+    for sample in (dataset[n] for n in range(6)):
+        index = (sample.times_T * 5).round().int().tolist()
+        known = [state != IGNORE for state in sample.states_ENT[0, 0].tolist()]
+        assert any(known) and known == [frame in (5, 6) for frame in index]
+        seen[sample.captions[0]] += 1
+    if every_clip:
+        assert set(seen.values()) == {2} and len(seen) == 3
+    with pytest.raises(InputError, match="no masks"):
+        ClipDataset([replace(partly, labelled=())], config, seed=0)[0]
+
+
+class LabelledAt(SquareMasks):
+    """Labels in some frames only."""
+
+    def __init__(self, frames: tuple[int, ...]) -> None:
+        self.frames = frames
+
+    def read(self, index: int, object_ids) -> tuple[np.ndarray, np.ndarray]:
+        masks, states = super().read(index, object_ids)
+        return (masks, states) if index in self.frames else (masks & False, np.full_like(states, IGNORE))
+
+
 def test_passes_have_different_orders_and_visit_each_video_once() -> None:
     videos = [replace(video((1,)), id=str(i)) for i in range(6)]
     dataset = ClipDataset(videos, ClipConfig(frames=1, transform=STILL), seed=0)
