@@ -166,7 +166,12 @@ def write_frames(folder: Path, video: ReferringVideo, quality: int) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """`content` as JSON at `path`, whole or not at all."""
+    write_text(path, json.dumps(content, indent=1))
+
+
+def write_text(path: Path, text: str, encoding: str = "utf-8") -> None:
+    """`text` at `path`, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    partial.write_text(text, encoding=encoding)
     partial.replace(path)
