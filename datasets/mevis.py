@@ -27,25 +27,20 @@ FPS = 6.0  # 13.2 s and 79 frames of a mean video, in the data set's own statist
 _Answers = list[tuple[int, ...] | None]  # annotation ids of each sentence, None where they are not given
 
 
-def read_mevis(root: str | Path, split: str = "train") -> Sequence[ReferringVideo]:
+def read_mevis(root: str | Path, split: str = "train") -> tree.LazyVideos:
     """The videos of a split, in the order of their ids.
 
     Sentences without `anno_id` get `object_ids` None, and videos of such sentences no masks. A `fps` beside a video's
-    frames (our writer's) goes before the constant. Raises InputError when something is missing or malformed.
+    frames (our writer's) goes before the constant. Raises InputError when the split is missing or malformed as a whole,
+    and at an index for a fault of that video.
     """
     folder = Path(root) / split
-    path = folder / "meta_expressions.json"
-    videos = tree.read_videos(path)
-    ids = sorted(videos)
-    answers = {video: _answers(videos[video], video, path) for video in ids}
-    tree.require_folders(folder / "JPEGImages", ids, "the frames")
-    annotations = _Annotations(folder / "mask_dict.json")
-    if any(any(found) for found in answers.values()):
-        annotations.require()
-    return tree.LazyVideos(ids, partial(_video, folder, videos, answers, annotations))
+    videos = tree.read_videos(folder / "meta_expressions.json")
+    tree.require_folder(folder / "JPEGImages", "the frames")
+    return tree.LazyVideos(sorted(videos), partial(_video, folder, videos, _Annotations(folder / "mask_dict.json")))
 
 
-def _answers(entry: dict[str, Any], video: str, path: Path) -> _Answers:
+def _answers(entry: dict[str, Any], where: str) -> _Answers:
     found: _Answers = []
     for expression in entry["expressions"].values():
         ids = expression.get("anno_id")
@@ -53,27 +48,24 @@ def _answers(entry: dict[str, Any], video: str, path: Path) -> _Answers:
             found.append(None)
             continue
         values = ids if isinstance(ids, list) else [ids]
-        if not all(str(value).isdecimal() for value in values):
-            raise InputError(f"{path}: video {video} has the annotation ids {ids!r}; ids are whole numbers")
-        found.append(tuple(dict.fromkeys(int(value) for value in values)))
+        found.append(tuple(dict.fromkeys(tree.whole_number(value, f"{where}, annotation id") for value in values)))
     return found
 
 
-def _video(
-    folder: Path,
-    videos: dict[str, dict[str, Any]],
-    answers: dict[str, _Answers],
-    annotations: _Annotations,
-    video: str,
-) -> ReferringVideo:
-    entry = videos[video]
+def _video(folder: Path, videos: dict[str, dict[str, Any]], annotations: _Annotations, video: str) -> ReferringVideo:
+    path = folder / "meta_expressions.json"
+    entry = tree.video_entry(videos, video, path)
+    answers = _answers(entry, f"{path}: video {video}")
+    if any(answers):
+        annotations.require()
     names = tuple(entry["frames"])
-    frames = tree.frames_of(folder / "JPEGImages" / video, names, float(entry.get("fps", FPS)))
+    images = tree.require_folder(folder / "JPEGImages" / video, "the frames of this video")
+    frames = tree.frames_of(images, names, float(entry.get("fps", FPS)))
     expressions = tuple(
         Expression(key, value["exp"], ids, value.get("type"))
-        for (key, value), ids in zip(entry["expressions"].items(), answers[video], strict=True)
+        for (key, value), ids in zip(entry["expressions"].items(), answers, strict=True)
     )
-    masks = RunLengthMasks(annotations, video, frames) if None not in answers[video] else None
+    masks = RunLengthMasks(annotations, video, frames) if None not in answers else None
     return ReferringVideo(video, frames, names, expressions, masks)
 
 
@@ -112,10 +104,11 @@ class RunLengthMasks:
             runs = self._annotations.content.get(str(annotation))
             if runs is None:
                 raise InputError(f"{where} is missing; the sentences and the masks are of different releases")
-            if len(runs) != len(self._frames):
-                raise InputError(f"{where} has {len(runs)} masks for {len(self._frames)} frames; download it again")
+            if not isinstance(runs, list) or len(runs) != len(self._frames):
+                found = f"{len(runs)} masks" if isinstance(runs, list) else "no list of masks"
+                raise InputError(f"{where} has {found} for {len(self._frames)} frames; download it again")
             if runs[index]:
-                masks[place] = tree.fit_mask(rle.decode(runs[index]), self._frames.size, f"{where}, frame {index}")
+                masks[place] = tree.decode_mask(runs[index], self._frames.size, f"{where}, frame {index}")
         return masks, tree.states_of(masks)
 
 

@@ -25,52 +25,54 @@ from util.types import Expression, ReferringVideo
 FPS = 6.0
 
 
-def read_ref_youtube_vos(root: str | Path, split: str = "train") -> Sequence[ReferringVideo]:
+def read_ref_youtube_vos(root: str | Path, split: str = "train") -> tree.LazyVideos:
     """The videos of a split, in the order of their ids.
 
     `valid` is the official validation list where both its JSON and test's are there: the videos of the first minus
     those of the second (202). Without answers in the JSON, `object_ids` and `masks` are None. A `fps` beside a video's
-    frames (our writer's) goes before the constant 6. Raises InputError when something is missing or malformed.
+    frames (our writer's) goes before the constant 6. Raises InputError when the split is missing or malformed as a
+    whole, and at an index for a fault of that video.
     """
     root = Path(root)
-    path = _sentences_path(root, split)
-    videos = tree.read_videos(path)
-    test = _sentences_path(root, "test")
+    videos = tree.read_videos(sentences_path(root, split))
+    test = sentences_path(root, "test")
     if split == "valid" and test.is_file():
         others = tree.read_videos(test)
         videos = {video: entry for video, entry in videos.items() if video not in others}
-    ids = sorted(videos)
-    answered = {video for video in ids if _is_answered(videos[video], video, path)}
-    tree.require_folders(root / split / "JPEGImages", ids, "the frames")
-    if answered:
-        tree.require_folders(root / split / "Annotations", sorted(answered), "the object masks")
-    return tree.LazyVideos(ids, partial(_video, root / split, videos, answered))
+    tree.require_folder(root / split / "JPEGImages", "the frames")
+    return tree.LazyVideos(sorted(videos), partial(_video, root, split, videos))
 
 
-def _sentences_path(root: Path, split: str) -> Path:
+def sentences_path(root: Path, split: str) -> Path:
+    """Where the sentences of a split lie."""
     return root / "meta_expressions" / split / "meta_expressions.json"
 
 
-def _is_answered(entry: dict[str, Any], video: str, path: Path) -> bool:
-    """Whether the sentences name their objects: all of a video's do, or none."""
+def _objects(entry: dict[str, Any], where: str) -> list[int] | None:
+    """The object of each sentence: all of a video's are given, or none (None)."""
     ids = [expression.get("obj_id") for expression in entry["expressions"].values()]
-    if None in ids and set(ids) != {None}:
-        raise InputError(f"{path}: video {video} answers some of its sentences (obj_id) and others not; complete it")
-    for value in ids:
-        if value is not None and not str(value).isdecimal():
-            raise InputError(f"{path}: video {video} has the object id {value!r}; ids are whole numbers")
-    return bool(ids) and None not in ids
+    if not ids or all(value is None for value in ids):
+        return None
+    if any(value is None for value in ids):
+        raise InputError(f"{where} answers some of its sentences (obj_id) and others not; complete it")
+    return [tree.whole_number(value, f"{where}, object id") for value in ids]
 
 
-def _video(folder: Path, videos: dict[str, dict[str, Any]], answered: set[str], video: str) -> ReferringVideo:
-    entry = videos[video]
+def _video(root: Path, split: str, videos: dict[str, dict[str, Any]], video: str) -> ReferringVideo:
+    path = sentences_path(root, split)
+    entry = tree.video_entry(videos, video, path)
+    ids = _objects(entry, f"{path}: video {video}")
     names = tuple(entry["frames"])
-    frames = tree.frames_of(folder / "JPEGImages" / video, names, float(entry.get("fps", FPS)))
+    images = tree.require_folder(root / split / "JPEGImages" / video, "the frames of this video")
+    frames = tree.frames_of(images, names, float(entry.get("fps", FPS)))
     expressions = tuple(
-        Expression(key, value["exp"], (int(value["obj_id"]),) if video in answered else None, value.get("type"))
-        for key, value in entry["expressions"].items()
+        Expression(key, value["exp"], None if ids is None else (ids[place],), value.get("type"))
+        for place, (key, value) in enumerate(entry["expressions"].items())
     )
-    masks = LabelMasks(folder / "Annotations" / video, names, frames) if video in answered else None
+    masks = None
+    if ids is not None:
+        labels = tree.require_folder(root / split / "Annotations" / video, "the object masks of this video")
+        masks = LabelMasks(labels, names, frames)
     return ReferringVideo(video, frames, names, expressions, masks)
 
 
@@ -80,9 +82,13 @@ class LabelMasks:
     def __init__(self, folder: Path, names: Sequence[str], frames: tree.FolderVideo) -> None:
         self._folder, self._names, self._frames = folder, names, frames
 
+    def path(self, index: int) -> Path:
+        """Where frame `index`'s objects lie."""
+        return self._folder / f"{self._names[index]}.png"
+
     def read(self, index: int, object_ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Masks bool [N, H, W] and states int8 [N]. Raises InputError for a missing, unreadable or misfitting PNG."""
-        labels = tree.read_labels(self._folder / f"{self._names[index]}.png", self._frames.size)
+        labels = tree.read_labels(self.path(index), self._frames.size)
         masks = labels[None] == np.asarray(object_ids, np.int64)[:, None, None]
         return masks, tree.states_of(masks)
 
@@ -98,7 +104,7 @@ def write_ref_youtube_vos(
     """
     root = Path(root)
     folder = tree.new_folder(root / tree.plain_name(split, root))
-    tree.new_folder(_sentences_path(root, split).parent)
+    tree.new_folder(sentences_path(root, split).parent)
     listed: dict[str, Any] = {}
     objects: dict[str, Any] = {}
     left_out: list[str] = []
@@ -111,7 +117,7 @@ def write_ref_youtube_vos(
         tree.write_frames(folder / "JPEGImages" / video.id, video, quality)
         ids = sorted({i for e in video.expressions for i in e.object_ids or ()})
         if video.masks is not None:
-            _write_labels(folder / "Annotations" / video.id, video, ids)
+            write_labels(folder / "Annotations" / video.id, video, ids)
         listed[video.id] = {
             "expressions": {e.id: _expression(e) for e in kept},
             "frames": list(video.frame_names),
@@ -119,7 +125,7 @@ def write_ref_youtube_vos(
         }
         objects[video.id] = {"objects": {str(i): {"category": "object"} for i in ids}}
     tree.write_json(folder / "meta.json", {"videos": objects})
-    tree.write_json(_sentences_path(root, split), {"videos": listed})
+    tree.write_json(sentences_path(root, split), {"videos": listed})
     return tree.Written(folder, len(listed), sum(len(v["expressions"]) for v in listed.values()), tuple(left_out))
 
 
@@ -130,7 +136,11 @@ def _expression(expression: Expression) -> dict[str, Any]:
     return entry | ({"type": expression.type} if expression.type else {})
 
 
-def _write_labels(folder: Path, video: ReferringVideo, ids: Sequence[int]) -> None:
+def write_labels(folder: Path, video: ReferringVideo, ids: Sequence[int]) -> None:
+    """A palette PNG of object ids for every frame, in a new folder.
+
+    Raises InputError for an id that is not 1 to 255, and objects that overlap.
+    """
     if ids and not 1 <= min(ids) <= max(ids) <= 255:
         raise InputError(f"video {video.id}: object ids must be 1 to 255 in a palette PNG; write MeViS layout instead")
     assert video.masks is not None

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from datasets.video import FolderVideo
+from util import rle
 from util.errors import InputError
 from util.types import ABSENT, PRESENT, ReferringVideo
 
@@ -41,6 +42,23 @@ class LazyVideos(Sequence[ReferringVideo]):
             return [self._build(video) for video in self.ids[index]]
         return self._build(self.ids[index])
 
+    def check(self) -> LazyVideos:
+        """These videos, once each is known to be described properly; no frame or mask is read.
+
+        Raises InputError with the first that is not, and how many others there are.
+        """
+        faults = []
+        for video in self.ids:
+            try:
+                self._build(video)
+            except InputError as error:
+                faults.append(error)
+        if len(faults) > 1:
+            raise InputError(f"{faults[0]} ({len(faults) - 1} more videos have a fault; `data check` lists them all)")
+        if faults:
+            raise faults[0]
+        return self
+
 
 @dataclass(frozen=True)
 class Written:
@@ -58,47 +76,69 @@ def read_json(path: Path, expected: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"missing {path}: {expected} is expected there; check the data set's root and split") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read {path} ({expected}): {error}; download it again") from error
 
 
-def read_videos(path: Path) -> dict[str, dict[str, Any]]:
-    """The `videos` entry of a meta_expressions.json, with every id and frame name checked (see `plain_name`)."""
+def read_videos(path: Path) -> dict[str, Any]:
+    """The `videos` entry of a meta_expressions.json; `video_entry` checks one of them. Raises InputError without it."""
     content = read_json(path, "the sentences (meta_expressions.json)")
     videos = content.get("videos") if isinstance(content, dict) else None
     if not isinstance(videos, dict):
         raise InputError(f'{path} has no "videos" mapping; it is not a meta_expressions.json')
-    for video, entry in videos.items():
-        try:
-            names = [video, *entry["frames"], *entry["expressions"]]
-            sentences = [expression["exp"] for expression in entry["expressions"].values()]
-        except (TypeError, KeyError, AttributeError):
-            raise InputError(f'{path}: video {video!r} needs "frames" and "expressions" with an "exp" each') from None
-        for name in names:
-            plain_name(name, path)
-        if not entry["frames"] or not all(isinstance(sentence, str) for sentence in sentences):
-            raise InputError(f"{path}: video {video!r} has no frames, or a sentence that is not text")
     return videos
+
+
+def video_entry(videos: dict[str, Any], video: str, path: Path) -> dict[str, Any]:
+    """Entry `video` of a meta_expressions.json, with its ids, frame names, sentences and fps checked.
+
+    Raises InputError for what cannot be a file name (see `plain_name`), a sentence without text, no frames, or a
+    number of frames a second that is none.
+    """
+    entry, where = videos[video], f"{path}: video {video!r}"
+    plain_name(video, path)
+    if not isinstance(entry, dict) or not isinstance(entry.get("frames"), list) or not entry["frames"]:
+        raise InputError(f'{where} has no list of "frames"; download the file again')
+    for name in entry["frames"]:
+        plain_name(name, path)
+    sentences = entry.get("expressions")
+    if not isinstance(sentences, dict):
+        raise InputError(f'{where} has no "expressions" mapping; download the file again')
+    for key, sentence in sentences.items():
+        plain_name(key, path)
+        if not isinstance(sentence, dict) or not isinstance(sentence.get("exp"), str) or not sentence["exp"].strip():
+            raise InputError(f'{where}, expression {key!r} has no text ("exp"); write its sentence, or leave it out')
+        if not isinstance(sentence.get("type"), str | None):
+            raise InputError(f'{where}, expression {key!r} has the type {sentence["type"]!r}; a type is a word')
+    rate = entry.get("fps", 1)
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < 1e6:
+        raise InputError(f'{where} has {rate!r} frames a second ("fps"); that is a number above 0')
+    return entry
 
 
 def plain_name(name: object, path: Path) -> str:
     """`name` if it is a bare file name; ids become paths, and must stay inside. Raises InputError otherwise."""
-    if not isinstance(name, str) or not re.fullmatch(r"(?!\.{1,2}$)[^/\\:\0]+", name):
+    if not isinstance(name, str) or not re.fullmatch(r"(?!\.{1,2}$)[^/\\:\0\ud800-\udfff]{1,200}", name):
+        shown = repr(name) if len(repr(name)) < 100 else repr(name)[:100] + "..."
         raise InputError(
-            f"{path}: {name!r} cannot be a file name; ids and frame names must be plain names without / or .."
+            f"{path}: {shown} cannot be a file name; ids and frame names must be plain names without / or .."
         )
     return name
 
 
-def require_folders(folder: Path, videos: Iterable[str], what: str) -> None:
-    """Raises InputError when `folder` does not hold a folder for each video."""
+def whole_number(value: object, where: str) -> int:
+    """An id as int, which JSON files give as a number or as text. Raises InputError, naming `where`, for another."""
+    text = str(value)
+    if isinstance(value, bool) or not text.isascii() or not text.isdecimal() or len(text) > 9:
+        raise InputError(f"{where}: {text[:40]!r} is not a whole number from 0; ids are whole numbers")
+    return int(text)
+
+
+def require_folder(folder: Path, what: str) -> Path:
+    """`folder`, where it is one. Raises InputError saying `what` is expected there."""
     if not folder.is_dir():
-        raise InputError(f"missing {folder}: {what} are expected there, a folder for each video; check root and split")
-    there = {path.name for path in folder.iterdir()}
-    missing = [video for video in videos if video not in there]
-    if missing:
-        named = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise InputError(f"{folder} lacks {len(missing)} videos ({named}); {what} are expected there: unpack all parts")
+        raise InputError(f"missing {folder}: {what} are expected there; check root and split, or unpack all parts")
+    return folder
 
 
 def frames_of(folder: Path, names: Sequence[str], fps: float) -> FolderVideo:
@@ -121,7 +161,7 @@ def read_labels(path: Path, size: tuple[int, int]) -> np.ndarray:
         raise InputError(
             f"missing {path}: the object masks of this frame are expected there; unpack Annotations"
         ) from None
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"cannot read {path}: {error}; unpack Annotations again") from error
     return fit_mask(labels.astype(np.uint8), size, str(path))
 
@@ -131,13 +171,36 @@ def fit_mask(mask: np.ndarray, size: tuple[int, int], where: str) -> np.ndarray:
     if mask.shape == size:
         return mask
     height, width = size
-    if max(abs(mask.shape[0] - height), abs(mask.shape[1] - width)) > OFF_BY:
+    if not near(*mask.shape, size):
         raise InputError(
             f"{where}: mask of {mask.shape[1]}x{mask.shape[0]} for a frame of {width}x{height}; fix the data"
         )
     fitted = np.zeros(size, mask.dtype)
     fitted[: mask.shape[0], : mask.shape[1]] = mask[:height, :width]
     return fitted
+
+
+def near(height: int, width: int, size: tuple[int, int]) -> bool:
+    """Whether a mask of this height and width can be taken for a frame of `size`."""
+    return max(abs(height - size[0]), abs(width - size[1])) <= OFF_BY
+
+
+def decode_mask(runs: Any, size: tuple[int, int], where: str) -> np.ndarray:
+    """A run-length mask as bool [H, W] of `size`, which it may miss by `OFF_BY` pixels.
+
+    Raises InputError, naming `where`, for what is no such mask; nothing of another size is decoded.
+    """
+    try:
+        height, width = (int(side) for side in runs["size"])
+    except (TypeError, KeyError, ValueError, OverflowError, IndexError):
+        raise InputError(f'{where}: no run-length mask ("size", "counts"); download it again') from None
+    if not near(height, width, size):
+        raise InputError(f"{where}: mask of {width}x{height} for a frame of {size[1]}x{size[0]}; fix the data")
+    try:
+        mask = rle.decode(runs)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    return fit_mask(mask, size, where)
 
 
 def states_of(masks_NHW: np.ndarray) -> np.ndarray:

@@ -61,12 +61,14 @@ def _runs(rle: Any) -> tuple[int, int, np.ndarray]:
     try:
         height, width = (int(side) for side in rle["size"])
         counts = rle["counts"]
-    except (TypeError, KeyError, ValueError):
+        if not isinstance(counts, str | bytes):
+            counts = np.asarray(counts, np.int64).reshape(-1)
+    except (TypeError, KeyError, ValueError, OverflowError, IndexError):
         raise InputError('not a run-length mask; expected {"size": [height, width], "counts": ...}') from None
-    if isinstance(counts, str | bytes):
-        runs = _unpack(counts.encode("latin-1", "replace") if isinstance(counts, str) else counts)
+    if isinstance(counts, np.ndarray):
+        runs = counts
     else:
-        runs = np.asarray(counts, np.int64)
+        runs = _unpack(counts.encode("latin-1", "replace") if isinstance(counts, str) else counts)
     if height < 0 or width < 0 or (runs < 0).any() or runs.sum() != height * width:
         raise InputError(f"run-length mask is damaged: its runs do not fill {height}x{width} pixels; write it again")
     return height, width, runs

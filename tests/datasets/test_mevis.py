@@ -136,10 +136,14 @@ def first_expression(content) -> dict:
     "change, message",
     [
         (lambda c: c.pop("videos"), 'no "videos"'),
-        (lambda c: first(c).pop("frames"), 'needs "frames" and "expressions"'),
-        (lambda c: first(c).update(frames=[]), "no frames"),
-        (lambda c: first_expression(c).pop("exp"), 'with an "exp"'),
-        (lambda c: first_expression(c).update(exp=7), "not text"),
+        (lambda c: first(c).pop("frames"), 'no list of "frames"'),
+        (lambda c: first(c).update(frames=[]), 'no list of "frames"'),
+        (lambda c: first_expression(c).pop("exp"), "has no text"),
+        (lambda c: first_expression(c).update(exp=7), "has no text"),
+        (lambda c: first_expression(c).update(exp=" "), "has no text"),
+        (lambda c: first_expression(c).update(type=["a"]), "a type is a word"),
+        (lambda c: first(c).update(fps=0), "frames a second"),
+        (lambda c: c["videos"].update(extra=3), 'no list of "frames"'),
         (lambda c: first_expression(c).update(anno_id=["a"]), "whole numbers"),
         (lambda c: c["videos"].update({"../up": first(c)}), "plain names"),
         (lambda c: c["videos"].update({"/etc": first(c)}), "plain names"),
@@ -147,14 +151,14 @@ def first_expression(content) -> dict:
         (lambda c: first(c)["frames"].append("..\\up"), "plain names"),
         (lambda c: first(c)["frames"].append(7), "plain names"),
         (lambda c: first(c)["expressions"].update({"../0": {"exp": "a"}}), "plain names"),
-        (lambda c: c["videos"].update({"elsewhere": first(c)}), r"JPEGImages lacks 1 videos \(elsewhere\)"),
+        (lambda c: c["videos"].update({"elsewhere": first(c)}), "missing .*JPEGImages/elsewhere: the frames"),
     ],
 )
 def test_malformed_sentences_are_refused(tree: Path, tmp_path: Path, change, message: str) -> None:
     root = copy(tree, tmp_path)
     edit(root, "meta_expressions.json", change)
     with pytest.raises(InputError, match=message):
-        read_mevis(root, "valid_u")
+        read_mevis(root, "valid_u").check()
 
 
 @pytest.mark.parametrize("path", ["meta_expressions.json", "mask_dict.json", "JPEGImages"])
@@ -162,7 +166,7 @@ def test_missing_parts_are_named(tree: Path, tmp_path: Path, path: str) -> None:
     root = copy(tree, tmp_path)
     (root / "valid_u" / path).rename(tmp_path / "gone")
     with pytest.raises(InputError, match=rf"missing .*valid_u/{path}.*expected there"):
-        read_mevis(root, "valid_u")
+        read_mevis(root, "valid_u").check()
 
 
 @pytest.mark.parametrize(
@@ -171,7 +175,10 @@ def test_missing_parts_are_named(tree: Path, tmp_path: Path, path: str) -> None:
         (lambda c: c.clear(), "annotation 0 .* is missing"),
         (lambda c: c["0"].pop(), "4 masks for 5 frames"),
         (lambda c: c["0"].__setitem__(0, rle.encode(np.ones((16, 16)))), "mask of 16x16 for a frame of 48x32"),
-        (lambda c: c["0"].__setitem__(0, {"size": [32, 48], "counts": "1"}), "damaged"),
+        (lambda c: c["0"].__setitem__(0, {"size": [32, 48], "counts": "1"}), r"mask_dict.json.*frame 0: .*damaged"),
+        (lambda c: c["0"].__setitem__(0, {"size": [10**6, 10**6], "counts": [10**12]}), "mask of 1000000x1000000"),
+        (lambda c: c["0"].__setitem__(0, "null"), "no run-length mask"),
+        (lambda c: c.update({"0": 5}), "no list of masks"),
     ],
 )
 def test_masks_that_do_not_fit_are_refused_when_read(tree: Path, tmp_path: Path, change, message: str) -> None:

@@ -111,14 +111,19 @@ def test_missing_parts_are_named(tree: Path, tmp_path: Path, part: str) -> None:
     root = copy(tree, tmp_path)
     (root / part).rename(tmp_path / "gone")
     with pytest.raises(InputError, match=rf"missing .*{part}.*expected there"):
-        read_ref_youtube_vos(root, "train")
+        read_ref_youtube_vos(root, "train").check()
 
 
 def test_a_missing_video_folder_is_named(tree: Path, tmp_path: Path) -> None:
     root = copy(tree, tmp_path)
     shutil.rmtree(root / "train/Annotations" / WORLD[1].id)
-    with pytest.raises(InputError, match=rf"Annotations lacks 1 videos \({WORLD[1].id}\)"):
-        read_ref_youtube_vos(root, "train")
+    videos = read_ref_youtube_vos(root, "train")
+    assert len(videos) == len(WORLD) and videos[0].id == WORLD[0].id  # the others can still be read
+    with pytest.raises(InputError, match=rf"missing .*Annotations/{WORLD[1].id}: the object masks"):
+        videos[1]
+    shutil.rmtree(root / "train/JPEGImages" / WORLD[0].id)
+    with pytest.raises(InputError, match="1 more videos have a fault"):
+        videos.check()
 
 
 def test_a_missing_mask_is_named_when_read(tree: Path, tmp_path: Path) -> None:
@@ -139,7 +144,7 @@ def test_bad_object_ids_are_refused(tree: Path, tmp_path: Path, change, message:
     root = copy(tree, tmp_path)
     edit(root / SENTENCES, lambda c: change(next(iter(c["videos"][WORLD[0].id]["expressions"].values()))))
     with pytest.raises(InputError, match=message):
-        read_ref_youtube_vos(root, "train")
+        read_ref_youtube_vos(root, "train").check()
 
 
 def test_object_ids_may_be_numbers(tree: Path, tmp_path: Path) -> None:
