@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as tv
 
 from util.protocol import CORRECTED, Protocol
@@ -21,13 +22,15 @@ from util.resize import resized
 
 @dataclass(frozen=True)
 class TransformConfig:
-    """What training does to a clip. The defaults are the published recipe's."""
+    """What training does to a clip. The defaults are the published recipe's for video; RefCOCO's has its own sizes."""
 
     short_sides: tuple[int, ...] = (288, 320, 352, 392, 416, 448, 480, 512)  # one is drawn per clip
     max_side: int = 640
-    crop: float = 0.5  # probability of: resize to one of crop_from, cut out a window, then resize as above
+    crop: float = 0.5  # probability of: resize to one of crop_from, cut out a window, then resize that
     crop_from: tuple[int, ...] = (400, 500, 600)
     crop_sides: tuple[int, int] = (384, 600)  # least and greatest side of the window
+    cropped_short_sides: tuple[int, ...] | None = None  # sizes of a window; None = those of whole frames
+    cropped_max_side: int | None = None
     flip: float = 0.5  # probability of mirroring, which exchanges left and right in the sentences
     photometric: bool = True
 
@@ -47,66 +50,50 @@ class View:
 
     def frames(self, frames_THWC: np.ndarray) -> Tensor:
         """uint8 [T, H, W, 3] -> uint8 [T, 3, h, w], bilinear with anti-aliasing (as PIL's)."""
-        return self._apply(torch.from_numpy(frames_THWC).permute(0, 3, 1, 2), tv.InterpolationMode.BILINEAR)
+        return self._shown(tv_tensors.Video(torch.from_numpy(frames_THWC).permute(0, 3, 1, 2)))
 
     def masks(self, masks_NTHW: np.ndarray) -> Tensor:
         """bool [N, T, H, W] -> bool [N, T, h, w], nearest neighbour."""
-        masks = torch.from_numpy(masks_NTHW.view(np.uint8))
-        return self._apply(masks, tv.InterpolationMode.NEAREST).bool()
+        # bytes: nearest neighbour of bool would go by way of float32
+        return self._shown(tv_tensors.Mask(torch.from_numpy(masks_NTHW.view(np.uint8)))).bool()
 
     def boxes(self, boxes: Tensor) -> Tensor:
         """Corners x0 y0 x1 y1 [..., 4] in source pixels -> corners in the view, cut at its window.
 
         This is how the published recipe moves boxes; `box_from: mask` takes them from the final masks instead.
         """
-        height, width = self.source
-        x0, y0, x1, y1 = boxes.unbind(-1)
-        if self.flip:
-            x0, x1 = width - x1, width - x0
-        boxes = torch.stack([x0, y0, x1, y1], -1)
-        if self.before is not None:
-            boxes = boxes * _scale(self.before, (height, width))
-            height, width = self.before
-        if self.window is not None:
-            top, left, height, width = self.window
-            limit = torch.tensor([width, height, width, height], dtype=boxes.dtype)
-            boxes = (boxes - torch.tensor([left, top, left, top], dtype=boxes.dtype)).clamp(min=0).minimum(limit)
-        return boxes * _scale(self.size, (height, width))
+        flat = tv_tensors.BoundingBoxes(boxes.reshape(-1, 4), format="XYXY", canvas_size=self.source)
+        return self._shown(flat).view(boxes.shape)
 
-    def _apply(self, images: Tensor, mode: tv.InterpolationMode) -> Tensor:
-        if self.flip:
-            images = images.flip(-1)
+    def _shown(self, source: tv_tensors.TVTensor) -> Tensor:
+        """Video, masks or boxes of the source as the view shows them: torchvision treats each by its type."""
+        shown: Tensor = tv.horizontal_flip(source) if self.flip else source
         if self.before is not None:
-            images = tv.resize(images, list(self.before), mode, antialias=True)
+            shown = tv.resize(shown, list(self.before), antialias=True)
         if self.window is not None:
-            top, left, height, width = self.window
-            images = images[..., top : top + height, left : left + width]
-        if tuple(images.shape[-2:]) != self.size:
-            images = tv.resize(images, list(self.size), mode, antialias=True)
-        return images
+            shown = tv.crop(shown, *self.window)
+        if tuple(tv.get_size(shown)) != self.size:
+            shown = tv.resize(shown, list(self.size), antialias=True)
+        return shown.as_subclass(Tensor)
 
 
 def draw_view(size: tuple[int, int], config: TransformConfig, rng: np.random.Generator) -> View:
     """A random view of frames of `size` (height, width)."""
     flip = bool(rng.random() < config.flip)
     cut = bool(rng.random() < config.crop)
-    short_side = int(rng.choice(config.short_sides))
+    short_side = int(rng.choice(config.cropped_short_sides or config.short_sides if cut else config.short_sides))
     if not cut:
         return View(size, resized(size, short_side, config.max_side), flip)
     before = resized(size, int(rng.choice(config.crop_from)))
     height, width = (_side(side, config.crop_sides, rng) for side in before)
     top, left = (int(rng.integers(0, b - s + 1)) for b, s in zip(before, (height, width), strict=True))
-    return View(size, resized((height, width), short_side, config.max_side), flip, before, (top, left, height, width))
+    shown = resized((height, width), short_side, config.cropped_max_side or config.max_side)
+    return View(size, shown, flip, before, (top, left, height, width))
 
 
 def _side(side: int, limits: tuple[int, int], rng: np.random.Generator) -> int:
     greatest = min(side, limits[1])
     return int(rng.integers(min(limits[0], greatest), greatest + 1))
-
-
-def _scale(to: tuple[int, int], of: tuple[int, int]) -> Tensor:
-    y, x = to[0] / of[0], to[1] / of[1]
-    return torch.tensor([x, y, x, y], dtype=torch.float32)
 
 
 # ---- colour ----------------------------------------------------------------------------------------------------------

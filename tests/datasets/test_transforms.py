@@ -92,6 +92,17 @@ def test_drawn_views_keep_the_recipes_bounds() -> None:
     assert len(sizes) > 50 and 110 < flips < 190 and 110 < cuts < 190
 
 
+def test_windows_may_have_their_own_sizes() -> None:
+    """As in RefCOCO's recipe: whole images become larger than windows."""
+    config = TransformConfig((480, 768), 800, cropped_short_sides=(296, 512), cropped_max_side=640)
+    for n in range(100):
+        view = draw_view((480, 640), config, np.random.default_rng(n))
+        of, shorts, longest = (480, 640), (480, 768), 800
+        if view.window is not None:
+            of, shorts, longest = view.window[2:], (296, 512), 640
+        assert view.size in {resized(of, short, longest) for short in shorts}
+
+
 def test_window_is_never_larger_than_the_picture() -> None:
     config = TransformConfig(short_sides=(24,), max_side=48, crop=1.0, crop_from=(20,), crop_sides=(384, 600))
     view = draw_view((30, 40), config, np.random.default_rng(0))
