@@ -94,14 +94,14 @@ class RunLengthMasks:
     """Masks of a video out of mask_dict.json."""
 
     def __init__(self, annotations: _Annotations, video: str, frames: tree.FolderVideo) -> None:
-        self._annotations, self._video, self._frames = annotations, video, frames
+        self.annotations, self._video, self._frames = annotations, video, frames
 
     def read(self, index: int, object_ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Masks bool [N, H, W] and states int8 [N]. Raises InputError for an unknown id or a mask that does not fit."""
         masks = np.zeros((len(object_ids), *self._frames.size), bool)
         for place, annotation in enumerate(object_ids):
-            where = f"{self._annotations.path}: annotation {annotation} of video {self._video}"
-            runs = self._annotations.content.get(str(annotation))
+            where = f"{self.annotations.path}: annotation {annotation} of video {self._video}"
+            runs = self.annotations.content.get(str(annotation))
             if runs is None:
                 raise InputError(f"{where} is missing; the sentences and the masks are of different releases")
             if not isinstance(runs, list) or len(runs) != len(self._frames):

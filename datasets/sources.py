@@ -6,13 +6,15 @@ is imported when it is used. Nothing else in the repository knows how a data set
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Literal, get_args
 
 from datasets import tree
+from datasets.skipping import GoodVideos
 from datasets.synthetic import SyntheticConfig, SyntheticVideos
 from util.errors import InputError
 from util.types import ReferringVideo
@@ -31,15 +33,32 @@ class SourceConfig:
     split: str = "train"
     weight: float | None = 1.0  # None, for all sources: as many as one pass has, so that the sources are concatenated
     synthetic: SyntheticConfig | None = None  # the world, for kind synthetic
+    skip_bad: bool = False  # set videos aside that cannot be read from end to end; all are read once, before the first
 
 
 def eval_videos(source: SourceConfig) -> Sequence[ReferringVideo]:
-    """All videos of a source, read when they are indexed. Raises InputError when the source is not there."""
+    """All videos of a source, read when they are indexed; with `skip_bad` as `GoodVideos`.
+
+    Raises InputError when the source is not there, and without `skip_bad` when a video is not described properly.
+    """
     if source.kind == "synthetic":
         return SyntheticVideos(source.synthetic or SyntheticConfig())
     if not source.root:
         raise InputError(f"the {source.kind} source has no root; set it to the folder of the data set")
-    return getattr(import_module(f"datasets.{source.kind}"), f"read_{source.kind}")(source.root, source.split)
+    if source.skip_bad:
+        return _good_videos(source)
+    return reader(source.kind)(source.root, source.split).check()
+
+
+@cache
+def _good_videos(source: SourceConfig) -> GoodVideos:
+    """Kept, because training asks for the same source twice, and all of it is read each time."""
+    return GoodVideos(reader(source.kind)(source.root, source.split))
+
+
+def reader(kind: str) -> Callable[[str | Path, str], tree.LazyVideos]:
+    """`read_NAME(root, split)` of a layout."""
+    return getattr(import_module(f"datasets.{kind}"), f"read_{kind}")
 
 
 def write_layout(

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from datasets.sources import LAYOUTS
 from util.errors import InputError
 from util.types import ReferringVideo
 
 HELP = "check a data set, assemble an official release, or write the synthetic world in a data set's layout"
 
-LAYOUTS = ("ref_youtube_vos", "ref_davis17", "mevis", "a2d", "jhmdb", "refcoco", "masklets")
 ASSEMBLED = ("ref_davis17", "a2d", "jhmdb", "refcoco")  # official releases that come in parts
 
 
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the action asked for; returns the exit status (`check`: 1 where it found faults)."""
     if options.action == "check":
-        from datasets.check import check
+        from datasets.check.run import check
 
         report = check(options.root, kind=options.layout, split=options.split, workers=options.workers, progress=True)
         print(report.page())

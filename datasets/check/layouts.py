@@ -1,0 +1,173 @@
+"""What only a look at a layout's files side by side shows: files nobody lists, parts that contradict each other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from datasets import tree
+from datasets.check.findings import Finding, fault, note, some
+from datasets.mevis import RunLengthMasks
+from datasets.ref_youtube_vos import LabelMasks, sentences_path
+from util.errors import InputError
+from util.types import ReferringVideo
+
+VALID_VIDEOS = 202  # of Ref-YouTube-VOS: 507 less the 305 of test
+PROPOSALS = 20  # objects that the unsupervised DAVIS evaluator takes at most
+
+
+def compare_parts(kind: str, root: Path, split: str, videos: Sequence[ReferringVideo]) -> list[Finding]:
+    """Findings of one split of a layout, beside those of its single videos."""
+    try:
+        return list(_COMPARE[kind](root, split, videos)) if kind in _COMPARE else []
+    except InputError as error:
+        return [fault(error)]
+
+
+def _readable(videos: Sequence[ReferringVideo]) -> Iterator[ReferringVideo]:
+    for index in range(len(videos)):
+        try:
+            yield videos[index]
+        except InputError:
+            continue  # it is a finding already
+
+
+def _unlisted(folder: Path, listed: Iterable[str], what: str) -> Iterator[Finding]:
+    """A note when `folder` holds more than what is listed."""
+    if folder.is_dir():
+        more = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - set(listed)
+        if more:
+            yield note("unlisted", f"{folder} holds {len(more)} {what} that no list names: {some(more)}")
+
+
+def _unlisted_frames(folder: Path, suffix: str, videos: Sequence[ReferringVideo]) -> Iterator[Finding]:
+    for video in _readable(videos):
+        yield from _unlisted(folder / video.id, (f"{name}{suffix}" for name in video.frame_names), "files")
+
+
+def _ids(videos: Sequence[ReferringVideo]) -> Sequence[str]:
+    return videos.ids if isinstance(videos, tree.LazyVideos) else [video.id for video in _readable(videos)]
+
+
+# ---- layouts of label images -----------------------------------------------------------------------------------------
+
+
+def _ref_youtube_vos(root: Path, split: str, videos: Sequence[ReferringVideo]) -> Iterator[Finding]:
+    entries = tree.read_videos(sentences_path(root, split))
+    for folder, suffix in (("JPEGImages", ".jpg"), ("Annotations", ".png")):
+        yield from _unlisted(root / split / folder, entries, "videos")
+        yield from _unlisted_frames(root / split / folder, suffix, videos)
+    yield from _mixed_ids(entries, "obj_id", sentences_path(root, split))
+    if split == "valid" and any(video.masks is None for video in _readable(videos)):
+        test = sentences_path(root, "test")
+        if not test.is_file():
+            text = f"{test} is not there: all {len(videos)} videos of valid are taken; {VALID_VIDEOS} are scored"
+            yield note("missing", text)
+        elif len(videos) != VALID_VIDEOS:
+            yield note("inconsistent", f"valid less test leaves {len(videos)} videos, where {VALID_VIDEOS} are scored")
+    if split == "train":
+        yield from _categories(root / split / "meta.json", videos)
+
+
+def _categories(path: Path, videos: Sequence[ReferringVideo]) -> Iterator[Finding]:
+    """meta.json against the sentences: ReferFormer and its kin look every object up there."""
+    if not path.is_file():
+        yield note("missing", f"{path} is not there; it is not needed here, but by ReferFormer's own loader")
+        return
+    listed = tree.read_videos(path)
+    for video in _readable(videos):
+        entry = listed.get(video.id)
+        objects = entry.get("objects") if isinstance(entry, dict) else None
+        named = {str(i) for expression in video.expressions for i in expression.object_ids or ()}
+        if not isinstance(objects, dict):
+            yield note("inconsistent", f"{path} has no objects of video {video.id}")
+        elif named - set(objects):
+            unknown = some(named - set(objects))
+            yield note("inconsistent", f"{path}: video {video.id} lacks object {unknown}, of which there are sentences")
+
+
+def _ref_davis17(root: Path, split: str, videos: Sequence[ReferringVideo]) -> Iterator[Finding]:
+    images = root / "DAVIS/JPEGImages/480p"
+    yield from _unlisted_masks(root / "DAVIS/Annotations_unsupervised/480p", videos)
+    for video in _readable(videos):
+        ids = {i for expression in video.expressions for i in expression.object_ids or ()}
+        if not isinstance(video.masks, LabelMasks) or not ids:
+            continue
+        if len(video.expressions) != 4 * len(ids):
+            found = f"{len(video.expressions)} sentences for {len(ids)} objects"
+            yield note("inconsistent", f"{images / video.id}: {found}; the four annotation sets have one each")
+        try:
+            first = tree.read_labels(video.masks.path(0), video.frames.size)
+        except InputError:
+            continue
+        there = set(first.ravel().tolist()) - {255}
+        late = {str(i) for i in ids if i > max(there, default=0)}
+        if late:
+            text = f"{video.masks.path(0)} lacks object {some(late)}: the official evaluator counts objects there"
+            yield note("inconsistent", f"{text}, and leaves later ones out")
+        if max(ids) > PROPOSALS:
+            yield note("inconsistent", f"video {video.id} has object {max(ids)}; the official evaluator stops at 20")
+
+
+def _unlisted_masks(folder: Path, videos: Sequence[ReferringVideo]) -> Iterator[Finding]:
+    """Masks of frames that are not there: the frames are found by looking into their folder."""
+    for video in _readable(videos):
+        yield from _unlisted(folder / video.id, (f"{name}.png" for name in video.frame_names), "masks")
+
+
+# ---- layouts of run lengths ------------------------------------------------------------------------------------------
+
+
+def _mevis(root: Path, split: str, videos: Sequence[ReferringVideo]) -> Iterator[Finding]:
+    folder = root / split
+    path = folder / "meta_expressions.json"
+    entries = tree.read_videos(path)
+    yield from _unlisted(folder / "JPEGImages", entries, "videos")
+    yield from _unlisted_frames(folder / "JPEGImages", ".jpg", videos)
+    yield from _unlisted(folder, _MEVIS_PARTS, "files or folders")
+    yield from _mixed_ids(entries, "anno_id", path)
+    users: dict[int, str] = {}
+    for video in _readable(videos):
+        for expression in video.expressions:
+            entry = entries[video.id]["expressions"][expression.id]
+            pair = [entry.get("obj_id"), entry.get("anno_id")]
+            if all(isinstance(ids, list) for ids in pair) and len(pair[0]) != len(pair[1]):
+                where = f"{path}: video {video.id}, expression {expression.id}"
+                yield note("inconsistent", f"{where} has {len(pair[0])} obj_id and {len(pair[1])} anno_id")
+            for i in expression.object_ids or ():
+                if users.setdefault(i, video.id) != video.id:
+                    yield note("inconsistent", f"{path}: videos {users[i]} and {video.id} share annotation {i}")
+    masks = next((v.masks for v in _readable(videos) if isinstance(v.masks, RunLengthMasks)), None)
+    if users and masks is not None:
+        unused = set(masks.annotations.content) - {str(i) for i in users}
+        if unused:
+            where = masks.annotations.path
+            yield note("unlisted", f"{where} holds {len(unused)} annotations that no sentence names: {some(unused)}")
+
+
+_MEVIS_PARTS = (
+    "JPEGImages", "meta_expressions.json", "mask_dict.json",
+    "frame_state.json", "quality.jsonl", "rejected.jsonl", "parquet",
+)  # fmt: skip
+
+
+def _mixed_ids(entries: dict[str, object], key: str, path: Path) -> Iterator[Finding]:
+    """A note when ids are text in one place of a file and numbers in another: `"1" == 1` is false in most readers."""
+    types: Counter[str] = Counter()
+    for entry in entries.values():
+        sentences = entry.get("expressions") if isinstance(entry, dict) else None
+        for sentence in sentences.values() if isinstance(sentences, dict) else ():
+            value = sentence.get(key) if isinstance(sentence, dict) else None
+            types.update(type(one).__name__ for one in (value if isinstance(value, list) else [value]))
+    if types["str"] and types["int"]:
+        text = f"{path}: {types['str']} {key} are text and {types['int']} are numbers; both are read as numbers"
+        yield note("inconsistent", text)
+
+
+_COMPARE: dict[str, Callable[[Path, str, Sequence[ReferringVideo]], Iterator[Finding]]] = {
+    "ref_youtube_vos": _ref_youtube_vos,
+    "ref_davis17": _ref_davis17,
+    "mevis": _mevis,
+    "masklets": _mevis,
+}
