@@ -129,7 +129,7 @@ def plain_name(name: object, path: Path) -> str:
 def whole_number(value: object, where: str) -> int:
     """An id as int, which JSON files give as a number or as text. Raises InputError, naming `where`, for another."""
     text = str(value)
-    if isinstance(value, bool) or not text.isascii() or not text.isdecimal() or len(text) > 9:
+    if isinstance(value, bool) or not text.isascii() or not text.isdecimal() or len(text) > 15:
         raise InputError(f"{where}: {text[:40]!r} is not a whole number from 0; ids are whole numbers")
     return int(text)
 
