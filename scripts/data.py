@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from datasets.sources import LAYOUTS
+from datasets.sources import LAYOUTS, Layout
 from util.errors import InputError
 from util.types import ReferringVideo
 
@@ -66,7 +66,9 @@ def run(options: argparse.Namespace) -> int:
     )
 
 
-def synth(layout: str, out: Path, *, split: str, videos: int, seed: int, size: str, frames: int, quality: int) -> int:
+def synth(
+    layout: Layout, out: Path, *, split: str, videos: int, seed: int, size: str, frames: int, quality: int
+) -> int:
     """Write a synthetic tree and say what is in it. Raises InputError for a bad size, quality, split or folder."""
     from datasets.sources import write_layout
     from datasets.synthetic import SyntheticConfig, SyntheticVideos

@@ -16,7 +16,7 @@ LINE = 220  # characters of an example that the page shows
 
 # Words of the readers' messages, the first that is found decides; a message without any is of an inconsistency.
 _WORDS: tuple[tuple[Category, str], ...] = (
-    ("mis-sized", r"for a frame of|pixels, but|another size|different sizes"),
+    ("mis-sized", r"for a frame of|for frames of|pixels, but|another size|different sizes"),
     ("truncated", r"^cannot read|damaged|truncated"),
     ("empty", r"has no text|no frames|no sentence|\bempty\b"),
     ("missing", r"^missing|is missing|no such|lacks"),

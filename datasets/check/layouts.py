@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from datasets import tree
 from datasets.check.findings import Finding, fault, note, some
+from datasets.check.listing import readable, unlisted, unlisted_frames
 from datasets.mevis import RunLengthMasks
 from datasets.ref_youtube_vos import LabelMasks, sentences_path
 from util.errors import InputError
@@ -25,41 +26,16 @@ def compare_parts(kind: str, root: Path, split: str, videos: Sequence[ReferringV
         return [fault(error)]
 
 
-def _readable(videos: Sequence[ReferringVideo]) -> Iterator[ReferringVideo]:
-    for index in range(len(videos)):
-        try:
-            yield videos[index]
-        except InputError:
-            continue  # it is a finding already
-
-
-def _unlisted(folder: Path, listed: Iterable[str], what: str) -> Iterator[Finding]:
-    """A note when `folder` holds more than what is listed."""
-    if folder.is_dir():
-        more = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - set(listed)
-        if more:
-            yield note("unlisted", f"{folder} holds {len(more)} {what} that no list names: {some(more)}")
-
-
-def _unlisted_frames(folder: Path, suffix: str, videos: Sequence[ReferringVideo]) -> Iterator[Finding]:
-    for video in _readable(videos):
-        yield from _unlisted(folder / video.id, (f"{name}{suffix}" for name in video.frame_names), "files")
-
-
-def _ids(videos: Sequence[ReferringVideo]) -> Sequence[str]:
-    return videos.ids if isinstance(videos, tree.LazyVideos) else [video.id for video in _readable(videos)]
-
-
 # ---- layouts of label images -----------------------------------------------------------------------------------------
 
 
 def _ref_youtube_vos(root: Path, split: str, videos: Sequence[ReferringVideo]) -> Iterator[Finding]:
     entries = tree.read_videos(sentences_path(root, split))
     for folder, suffix in (("JPEGImages", ".jpg"), ("Annotations", ".png")):
-        yield from _unlisted(root / split / folder, entries, "videos")
-        yield from _unlisted_frames(root / split / folder, suffix, videos)
+        yield from unlisted(root / split / folder, entries, "videos")
+        yield from unlisted_frames(root / split / folder, suffix, videos)
     yield from _mixed_ids(entries, "obj_id", sentences_path(root, split))
-    if split == "valid" and any(video.masks is None for video in _readable(videos)):
+    if split == "valid" and any(video.masks is None for video in readable(videos)):
         test = sentences_path(root, "test")
         if not test.is_file():
             text = f"{test} is not there: all {len(videos)} videos of valid are taken; {VALID_VIDEOS} are scored"
@@ -76,7 +52,7 @@ def _categories(path: Path, videos: Sequence[ReferringVideo]) -> Iterator[Findin
         yield note("missing", f"{path} is not there; it is not needed here, but by ReferFormer's own loader")
         return
     listed = tree.read_videos(path)
-    for video in _readable(videos):
+    for video in readable(videos):
         entry = listed.get(video.id)
         objects = entry.get("objects") if isinstance(entry, dict) else None
         named = {str(i) for expression in video.expressions for i in expression.object_ids or ()}
@@ -90,7 +66,7 @@ def _categories(path: Path, videos: Sequence[ReferringVideo]) -> Iterator[Findin
 def _ref_davis17(root: Path, split: str, videos: Sequence[ReferringVideo]) -> Iterator[Finding]:
     images = root / "DAVIS/JPEGImages/480p"
     yield from _unlisted_masks(root / "DAVIS/Annotations_unsupervised/480p", videos)
-    for video in _readable(videos):
+    for video in readable(videos):
         ids = {i for expression in video.expressions for i in expression.object_ids or ()}
         if not isinstance(video.masks, LabelMasks) or not ids:
             continue
@@ -112,8 +88,8 @@ def _ref_davis17(root: Path, split: str, videos: Sequence[ReferringVideo]) -> It
 
 def _unlisted_masks(folder: Path, videos: Sequence[ReferringVideo]) -> Iterator[Finding]:
     """Masks of frames that are not there: the frames are found by looking into their folder."""
-    for video in _readable(videos):
-        yield from _unlisted(folder / video.id, (f"{name}.png" for name in video.frame_names), "masks")
+    for video in readable(videos):
+        yield from unlisted(folder / video.id, (f"{name}.png" for name in video.frame_names), "masks")
 
 
 # ---- layouts of run lengths ------------------------------------------------------------------------------------------
@@ -123,27 +99,27 @@ def _mevis(root: Path, split: str, videos: Sequence[ReferringVideo]) -> Iterator
     folder = root / split
     path = folder / "meta_expressions.json"
     entries = tree.read_videos(path)
-    yield from _unlisted(folder / "JPEGImages", entries, "videos")
-    yield from _unlisted_frames(folder / "JPEGImages", ".jpg", videos)
-    yield from _unlisted(folder, _MEVIS_PARTS, "files or folders")
+    yield from unlisted(folder / "JPEGImages", entries, "videos")
+    yield from unlisted_frames(folder / "JPEGImages", ".jpg", videos)
+    yield from unlisted(folder, _MEVIS_PARTS, "files or folders")
     yield from _mixed_ids(entries, "anno_id", path)
     users: dict[int, str] = {}
-    for video in _readable(videos):
+    for video in readable(videos):
         for expression in video.expressions:
             entry = entries[video.id]["expressions"][expression.id]
             pair = [entry.get("obj_id"), entry.get("anno_id")]
             if all(isinstance(ids, list) for ids in pair) and len(pair[0]) != len(pair[1]):
-                where = f"{path}: video {video.id}, expression {expression.id}"
-                yield note("inconsistent", f"{where} has {len(pair[0])} obj_id and {len(pair[1])} anno_id")
+                counts = f"{len(pair[0])} obj_id and {len(pair[1])} anno_id"
+                yield note("inconsistent", f"{path}: video {video.id}, expression {expression.id} has {counts}")
             for i in expression.object_ids or ():
                 if users.setdefault(i, video.id) != video.id:
                     yield note("inconsistent", f"{path}: videos {users[i]} and {video.id} share annotation {i}")
-    masks = next((v.masks for v in _readable(videos) if isinstance(v.masks, RunLengthMasks)), None)
+    masks = next((v.masks for v in readable(videos) if isinstance(v.masks, RunLengthMasks)), None)
     if users and masks is not None:
         unused = set(masks.annotations.content) - {str(i) for i in users}
         if unused:
-            where = masks.annotations.path
-            yield note("unlisted", f"{where} holds {len(unused)} annotations that no sentence names: {some(unused)}")
+            text = f"{masks.annotations.path} holds annotations that no sentence names ({len(unused)}): {some(unused)}"
+            yield note("unlisted", text)
 
 
 _MEVIS_PARTS = (

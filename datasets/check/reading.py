@@ -13,7 +13,7 @@ from datasets.check.findings import Finding, fault, note, some
 from datasets.ref_youtube_vos import LabelMasks
 from datasets.video import FolderVideo
 from util.errors import InputError
-from util.types import ABSENT, IGNORE, PRESENT, ReferringVideo
+from util.types import ABSENT, PRESENT, ReferringVideo
 
 VOID = 255  # the DAVIS evaluator leaves out pixels of this value
 _TURNED = 5  # EXIF orientations from here to 8 exchange the sides
@@ -72,9 +72,10 @@ def _frames(video: ReferringVideo) -> Iterator[Finding]:
 
 
 def read_whole(path: Path) -> tuple[int, int]:
-    """(height, width) of an image, all bytes of which were read; a JPEG is decoded at an eighth of its size, to be fast.
+    """(height, width) of an image, all bytes of which were read.
 
-    Raises InputError for a missing, truncated or otherwise unreadable file.
+    A JPEG is decoded at an eighth of its size, to be fast. Raises InputError for a missing, truncated or otherwise
+    unreadable file.
     """
     try:
         with Image.open(path) as image:
@@ -109,8 +110,8 @@ def _masks(video: ReferringVideo) -> Iterator[Finding]:
             yield fault(error)
             whole = False
     for i in ids if whole else ():
-        if PRESENT not in states[i] and states[i] != {IGNORE}:
-            yield note("empty", f"video {video.id}: object {i} has sentences, but no mask in any frame")
+        if PRESENT not in states[i]:
+            yield note("empty", f"video {video.id}: object {i} has sentences, but no mask in any labelled frame")
 
 
 def _label_file(path: Path, size: tuple[int, int], states: dict[int, set[int]]) -> Iterator[Finding]:
@@ -127,4 +128,5 @@ def _label_file(path: Path, size: tuple[int, int], states: dict[int, set[int]]) 
         yield note("mis-sized", f"{path}: {fitted}; it is cut, or filled with background")
     if VOID in values:
         held = "only 0 and 255, as in DAVIS-2016" if values <= {0, VOID} else "255 beside object ids"
-        yield note("inconsistent", f"{path.parent}: masks hold {held}; 255 is void to the DAVIS evaluator, not an object")
+        text = f"{path.parent}: masks hold {held}; 255 is void to the DAVIS evaluator, not an object"
+        yield note("inconsistent", text)
