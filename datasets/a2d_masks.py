@@ -62,11 +62,11 @@ def labelled_frames(folder: Path) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def read_instances(path: Path, wanted: Collection[int], size: tuple[int, int] | None = None) -> dict[int, np.ndarray]:
+def read_instances(path: Path, wanted: Collection[int], size: tuple[int, int]) -> dict[int, np.ndarray]:
     """Masks bool [H, W], as stored, of those instances of `wanted` that the file lists.
 
-    Nothing is read of a mask that is not near `size`, where that is given. Raises InputError for a missing file, one
-    that is no whole HDF5 file, a missing member, and a shape that does not fit.
+    Nothing is read of a mask that is not near `size`. Raises InputError for a missing file, one that is
+    no whole HDF5 file, a missing member, and a shape that does not fit.
     """
     h5py = _h5py()
     if not path.is_file():
@@ -101,7 +101,7 @@ def _numbers(member: Any, path: Path) -> list[int]:
     return [int(value) for value in values]
 
 
-def _check_shape(shape: tuple[int, ...], instances: int, size: tuple[int, int] | None, path: Path) -> None:
+def _check_shape(shape: tuple[int, ...], instances: int, size: tuple[int, int], path: Path) -> None:
     """More masks than instances do occur; the surplus belongs to nobody."""
     fits = shape[0] >= instances if len(shape) == 3 else len(shape) == 2 and instances <= 1
     if not fits:
@@ -110,22 +110,26 @@ def _check_shape(shape: tuple[int, ...], instances: int, size: tuple[int, int] |
             "one); unpack it again"
         )
     width, height = shape[-2:]
-    if size is not None and not tree.near(height, width, size):
+    if not tree.near(height, width, size):
         raise InputError(f"{path}: mask of {width}x{height} for a frame of {size[1]}x{size[0]}; fix the data")
 
 
 def write_instances(path: Path, masks: Mapping[int, np.ndarray]) -> None:
     """Write the masks [H, W] of a frame's instances, each of which shows something."""
-    boxes = []
-    for mask in masks.values():
-        rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-        boxes.append([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
     stacked = np.stack([mask.T for mask in masks.values()]).astype(np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _h5py().File(path, "w") as file:
         file["instance"] = np.array(list(masks), np.int64)
         file.create_dataset("reMask", data=stacked[0] if len(masks) == 1 else stacked, compression="gzip")
-        file["reBBox"] = np.array(boxes, np.float64).T
+        file["reBBox"] = np.array([mask_box(mask) for mask in masks.values()], np.float64).T
+
+
+def mask_box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """x1, y1, x2, y2 of a mask [H, W], the latter two exclusive; zeros where it is empty."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not rows.size:
+        return 0, 0, 0, 0
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def _h5py() -> Any:

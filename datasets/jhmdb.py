@@ -108,23 +108,26 @@ class PuppetMasks:
         masks = np.zeros((len(object_ids), *self._frames.size), bool)
         if index not in self._labelled or not object_ids:
             return masks, np.full(len(object_ids), IGNORE, np.int8)
-        if index >= self._stored.shape[2]:
-            raise InputError(
-                f"{self._path} has {self._stored.shape[2]} masks, none for frame {index + 1}; unpack it again"
-            )
-        masks[:] = tree.fit_mask(self._stored[..., index], self._frames.size, str(self._path))
+        masks[:] = tree.fit_mask(self.stored(index), self._frames.size, str(self._path))
         return masks, tree.states_of(masks)
 
+    def stored(self, index: int) -> np.ndarray:
+        """The mask bool [H, W] of frame `index`, at the size it has in the file. Raises InputError as `read` does."""
+        count = self._all.shape[2]
+        if index >= count:
+            raise InputError(f"{self._path} has {count} masks, none for frame {index + 1}; unpack it again")
+        return self._all[..., index]
+
     @cached_property
-    def _stored(self) -> np.ndarray:
+    def _all(self) -> np.ndarray:
         return read_puppet_mask(self._path, self._frames.size)
 
 
-def read_puppet_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+def read_puppet_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
     """`part_mask` of a file, bool [H, W, T], as stored.
 
-    Nothing is read of masks that are not near `size`, where that is given. Raises InputError for a missing file, one
-    that is not MATLAB 5, and a member that is missing or of another shape.
+    Nothing is read of masks that are not near `size`. Raises InputError for a missing file, one that is
+    not MATLAB 5, and a member that is missing or of another shape.
     """
     try:
         import scipy.io
@@ -143,10 +146,10 @@ def read_puppet_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndar
     return stored if stored.ndim == 3 else stored[..., None]  # MATLAB drops a last axis of 1
 
 
-def _check_shape(shape: tuple[int, ...] | None, size: tuple[int, int] | None, path: Path) -> None:
+def _check_shape(shape: tuple[int, ...] | None, size: tuple[int, int], path: Path) -> None:
     if shape is None or len(shape) not in (2, 3):
         raise InputError(f"{path} has no part_mask of H x W x T; unpack puppet_mask again")
-    if size is not None and not tree.near(shape[0], shape[1], size):
+    if not tree.near(shape[0], shape[1], size):
         raise InputError(f"{path}: masks of {shape[1]}x{shape[0]} for frames of {size[1]}x{size[0]}; fix the data")
 
 
