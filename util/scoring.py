@@ -7,16 +7,16 @@ MeViS's protocol, and the one stated here for Ref-YouTube-VOS, whose server neve
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from util import rle
 from util.distributed import World
 from util.errors import InputError
-from util.metrics import Statistics, boundary_f, jaccard, statistics
+from util.metrics import Statistics, frame_scores, statistics
+from util.sharing import share
 from util.types import IGNORE, ReferringVideo
 
 Masks = Sequence[Sequence[rle.RLE]]  # [E][T]
@@ -26,8 +26,11 @@ Masks = Sequence[Sequence[rle.RLE]]  # [E][T]
 class ExpressionScore:
     """How well one sentence was answered in one video.
 
-    frames  labelled frames scored; j, f  statistics over them
-    target  False for a sentence that has no target; empty  True when no pixel of any frame was predicted
+    frames      labelled frames scored; j, f  statistics over them
+    target      False for a sentence that has no target; empty  True when no pixel of any frame was predicted
+    answered    False where the prediction lacks the video; no score counts it as right
+    area        mean share of the frame that the target covers where it is seen; 0 where it never is
+    presence    frames in which the target is (predicted and there, predicted, there), pixels the same over the video
     """
 
     video: str
@@ -39,10 +42,34 @@ class ExpressionScore:
     f: Statistics
     target: bool
     empty: bool
+    answered: bool
+    area: float
+    presence: Overlap
+    volume: Overlap
 
     @property
     def j_and_f(self) -> float:
         return (self.j.mean + self.f.mean) / 2
+
+    @property
+    def comes_and_goes(self) -> bool:
+        """Whether the target is seen in some of the scored frames and not in others."""
+        return 0 < self.presence.true < self.frames
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Counts (of frames or pixels) that are in the prediction and the truth, in the one, and in the other."""
+
+    both: int
+    predicted: int
+    true: int
+
+    @property
+    def iou(self) -> float:
+        """Intersection over union; 1 when there is neither."""
+        union = self.predicted + self.true - self.both
+        return self.both / union if union else 1.0
 
 
 def true_masks(video: ReferringVideo, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -76,59 +103,79 @@ def referred_objects(video: ReferringVideo) -> tuple[int, ...]:
     return tuple(sorted(ids))
 
 
-def score_video(masks_ET: Masks, video: ReferringVideo) -> list[ExpressionScore]:
+def score_video(masks_ET: Masks | None, video: ReferringVideo) -> list[ExpressionScore]:
     """Scores of every sentence, given its predicted run-length masks [E][T] at the video's own size.
 
     Truth is read one frame at a time, so memory does not grow with the video. A sentence none of whose frames is
-    labelled is left out. Raises InputError when masks are missing, of another size, or the truth is not there.
+    labelled is left out. Masks None: the video was not answered, and every frame scores 0, rightly empty or not, as the
+    MeViS evaluator has it. Raises InputError when masks are missing, of another size, or the truth is not there.
     """
     frames, sentences = len(video.frames), video.expressions
-    if len(masks_ET) != len(sentences) or any(len(masks_T) != frames for masks_T in masks_ET):
+    if masks_ET is not None and (len(masks_ET) != len(sentences) or any(len(row) != frames for row in masks_ET)):
         raise InputError(f"video {video.id}: expected masks of {len(sentences)} sentences in {frames} frames each")
-    j_values: list[list[float]] = [[] for _ in sentences]
-    f_values: list[list[float]] = [[] for _ in sentences]
-    empty = np.ones(len(sentences), bool)
-    for index in range(frames):
+    tallies = [_Tally() for _ in sentences]
+    for index in range(frames) if video.labelled is None else video.labelled:
         truth_EHW, known_E = true_masks(video, index)
-        for e in range(len(sentences)):
-            predicted = rle.decode(masks_ET[e][index])
-            empty[e] &= not predicted.any()
+        for e, tally in enumerate(tallies):
             if known_E[e]:
-                j_values[e].append(jaccard(predicted, truth_EHW[e]))
-                f_values[e].append(boundary_f(predicted, truth_EHW[e]))
+                tally.add(None if masks_ET is None else rle.decode(masks_ET[e][index]), truth_EHW[e])
+    empty = [masks_ET is None or not any(rle.area(mask) for mask in masks_ET[e]) for e in range(len(sentences))]
     return [
         ExpressionScore(
-            video.id, expression.id, expression.text, expression.type, len(j_values[e]),
-            statistics(j_values[e]), statistics(f_values[e]), bool(expression.object_ids), bool(empty[e]),
+            video.id, expression.id, expression.text, expression.type, len(tally.j), statistics(tally.j),
+            statistics(tally.f), bool(expression.object_ids), empty[e], masks_ET is not None, tally.area(),
+            Overlap(*tally.frames.tolist()), Overlap(*tally.pixels.tolist()),
         )
-        for e, expression in enumerate(sentences) if j_values[e]
+        for e, (expression, tally) in enumerate(zip(sentences, tallies, strict=True)) if tally.j
     ]  # fmt: skip
 
 
+class _Tally:
+    """One sentence's scores, frame by frame."""
+
+    def __init__(self) -> None:
+        self.j: list[float] = []
+        self.f: list[float] = []
+        self.frames = np.zeros(3, np.int64)  # as in Overlap
+        self.pixels = np.zeros(3, np.int64)
+        self.seen = 0.0  # sum of the target's shares of the frame
+
+    def add(self, predicted: np.ndarray | None, truth: np.ndarray) -> None:
+        answer = np.zeros_like(truth) if predicted is None else predicted
+        j, f = frame_scores(answer, truth)
+        self.j.append(j if predicted is not None else 0.0)
+        self.f.append(f if predicted is not None else 0.0)
+        counts = np.array([np.count_nonzero(answer & truth), np.count_nonzero(answer), np.count_nonzero(truth)])
+        self.pixels += counts
+        self.frames += [bool(counts[1] and counts[2]), bool(counts[1]), bool(counts[2])]
+        self.seen += counts[2] / truth.size
+
+    def area(self) -> float:
+        return self.seen / self.frames[2] if self.frames[2] else 0.0
+
+
 def score_videos(
-    answer: Callable[[int, ReferringVideo], Masks],
+    answer: Callable[[int, ReferringVideo], Masks | None],
     videos: Sequence[ReferringVideo],
     world: World,
     *,
     limit: int | None = None,
     prepare: Callable[[ReferringVideo], ReferringVideo] | None = None,
+    processes: int = 1,
     progress: bool = False,
 ) -> list[ExpressionScore]:
     """Scores of all sentences of all (or the first `limit`) videos in their order, the same on every rank.
 
-    Rank r answers videos r, r + size, ...: `answer(number, video)` gives the masks [E][T] of video `number`, as
-    `prepare` leaves it. Raises InputError when a video cannot be read or has no truth.
+    `answer(number, video)` gives the masks [E][T] of video `number`, as `prepare` leaves it; the videos are dealt out
+    as `share` does. Raises InputError when a video cannot be read or has no truth.
     """
-    if limit is not None and limit < 1:
-        raise InputError(f"{limit} videos are to be scored; give at least 1")
-    numbers = range(world.rank, min(len(videos), limit or len(videos)), world.size)
-    mine: list[tuple[int, list[ExpressionScore]]] = []
-    for number in tqdm(numbers, desc="videos", disable=not (progress and world.is_main)):
+
+    def scored(number: int) -> list[ExpressionScore]:
         video = prepare(videos[number]) if prepare else videos[number]
-        if video.expressions:
-            mine.append((number, score_video(answer(number, video), video)))
-    found = sorted((item for part in world.gather(mine) for item in part), key=lambda item: item[0])
-    return [score for _, scores in found for score in scores]
+        return score_video(answer(number, video), video) if video.expressions else []
+
+    found = share(scored, len(videos), world, limit=limit, processes=processes, progress=progress)
+    return [score for scores in found for score in scores]
 
 
 def summarise(scores: Iterable[ExpressionScore]) -> dict[str, Any]:
@@ -136,7 +183,10 @@ def summarise(scores: Iterable[ExpressionScore]) -> dict[str, Any]:
 
     `N-acc` is the share of sentences without a target that were answered by no pixel at all, `T-acc` the share of
     the others answered by some; None where there are no such sentences. They are not folded into J&F, in which a
-    frame that is rightly empty scores 1. Raises InputError when there is nothing to average.
+    frame that is rightly empty scores 1. `temporal IoU` compares the frames in which something is predicted with those
+    in which the target is, `volume IoU` the pixels of the whole video; both are means over sentences with a target.
+    `presence precision` and `recall` are shares of the frames of all targets that come and go, taken together.
+    Raises InputError when there is nothing to average.
     """
     listed = list(scores)
     if not listed:
@@ -144,10 +194,23 @@ def summarise(scores: Iterable[ExpressionScore]) -> dict[str, Any]:
     types = sorted({score.type for score in listed if score.type is not None})
     return {
         **_means(listed),
-        "N-acc": _share([score.empty for score in listed if not score.target]),
+        "N-acc": _share([score.answered and score.empty for score in listed if not score.target]),
         "T-acc": _share([not score.empty for score in listed if score.target]),
+        **_presence(listed),
         "videos": len({score.video for score in listed}),
         "by_type": {name: _means([score for score in listed if score.type == name]) for name in types},
+    }
+
+
+def _presence(scores: list[ExpressionScore]) -> dict[str, float | None]:
+    targets = [score for score in scores if score.target]
+    leaving = np.array([astuple(score.presence) for score in targets if score.comes_and_goes]).reshape(-1, 3).sum(0)
+    both, predicted, true = leaving.tolist()
+    return {
+        "temporal IoU": float(np.mean([score.presence.iou for score in targets])) if targets else None,
+        "volume IoU": float(np.mean([score.volume.iou for score in targets])) if targets else None,
+        "presence precision": both / predicted if predicted else None,
+        "presence recall": both / true if true else None,
     }
 
 
