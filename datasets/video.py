@@ -127,7 +127,10 @@ def open_video(path: str | Path, *, fps: float | None = None) -> FrameSource:
 def _image_size(path: Path) -> tuple[int, int]:
     with _opened(path) as image:
         width, height = image.size
-        turned = image.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 exchange the sides
+        try:
+            turned = image.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 exchange the sides
+        except (OSError, ValueError, SyntaxError) as error:  # a PNG is read to its end for it
+            raise InputError(f"cannot read {path}: {error}; copy or extract this frame again") from error
     return (width, height) if turned else (height, width)
 
 
