@@ -37,7 +37,7 @@ def read_mevis(root: str | Path, split: str = "train") -> tree.LazyVideos:
     folder = Path(root) / split
     videos = tree.read_videos(folder / "meta_expressions.json")
     tree.require_folder(folder / "JPEGImages", "the frames")
-    return tree.LazyVideos(sorted(videos), partial(_video, folder, videos, _Annotations(folder / "mask_dict.json")))
+    return tree.LazyVideos(sorted(videos), partial(_video, folder, videos, Annotations(folder / "mask_dict.json")))
 
 
 def _answers(entry: dict[str, Any], where: str) -> _Answers:
@@ -52,7 +52,7 @@ def _answers(entry: dict[str, Any], where: str) -> _Answers:
     return found
 
 
-def _video(folder: Path, videos: dict[str, dict[str, Any]], annotations: _Annotations, video: str) -> ReferringVideo:
+def _video(folder: Path, videos: dict[str, dict[str, Any]], annotations: Annotations, video: str) -> ReferringVideo:
     path = folder / "meta_expressions.json"
     entry = tree.video_entry(videos, video, path)
     answers = _answers(entry, f"{path}: video {video}")
@@ -69,7 +69,7 @@ def _video(folder: Path, videos: dict[str, dict[str, Any]], annotations: _Annota
     return ReferringVideo(video, frames, names, expressions, masks)
 
 
-class _Annotations:
+class Annotations:
     """mask_dict.json, read when the first mask is."""
 
     def __init__(self, path: Path) -> None:
@@ -93,7 +93,7 @@ class _Annotations:
 class RunLengthMasks:
     """Masks of a video out of mask_dict.json."""
 
-    def __init__(self, annotations: _Annotations, video: str, frames: tree.FolderVideo) -> None:
+    def __init__(self, annotations: Annotations, video: str, frames: tree.FolderVideo) -> None:
         self.annotations, self._video, self._frames = annotations, video, frames
 
     def read(self, index: int, object_ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

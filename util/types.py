@@ -47,12 +47,16 @@ class MaskSource(Protocol):
 
 @dataclass(frozen=True)
 class Expression:
-    """A sentence. `object_ids` is () when it has no target and None when the answer is not given."""
+    """A sentence. `object_ids` is () when it has no target and None when the answer is not given.
+
+    weight  how far a teacher's answer is to be trusted, 0 to 1; 1 for a human's
+    """
 
     id: str
     text: str
     object_ids: tuple[int, ...] | None
     type: str | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
