@@ -135,9 +135,9 @@ def write_refcoco(
 ) -> tree.Written:
     """Write the first frame of each video as an image of a new split of the tree at `root`; `quality` is the JPEGs'.
 
-    A sentence needs one object that is seen in that frame; others are left out. Sentences and objects are numbered
-    anew. The JSON comes last, so an interrupted tree is not taken for a whole one. Raises InputError for a split or an
-    image that is there already.
+    A sentence needs one object that is seen in that frame; others are left out, and images without sentences.
+    Sentences and objects are numbered anew. The JSON comes last, so an interrupted tree is not taken for a whole one.
+    Raises InputError for a split or an image that is there already.
     """
     root = Path(root)
     path = annotation_path(root, split)
@@ -148,21 +148,22 @@ def write_refcoco(
     annotations: _Entries = []
     objects: dict[tuple[str, int], int] = {}
     left_out: list[str] = []
-    count = 0
-    for count, video in enumerate(videos, 1):
+    place = 0
+    for video in videos:
         image = root / IMAGES / f"{tree.plain_name(video.id, root)}.jpg"
         if image.exists():
             raise InputError(f"{image} exists; give a new folder, so that no data set is mixed with another")
-        Image.fromarray(video.frames[0]).save(image, quality=quality, subsampling=0)
-        for expression in video.expressions:
-            mask = _first_mask(video, expression)
-            if isinstance(mask, str):
-                left_out.append(f"{video.id}/{expression.id}: {mask}")
-                continue
+        found = {expression: _first_mask(video, expression) for expression in video.expressions}
+        left_out += [f"{video.id}/{e.id}: {mask}" for e, mask in found.items() if isinstance(mask, str)]
+        kept = {e: mask for e, mask in found.items() if not isinstance(mask, str)}
+        if kept:
+            place += 1
+            Image.fromarray(video.frames[0]).save(image, quality=quality, subsampling=0)
+        for expression, mask in kept.items():
             number = len(images) + 1
             key = (video.id, (expression.object_ids or (0,))[0])
             images.append(
-                {"file_name": image.name, "height": mask.shape[0], "width": mask.shape[1], "original_id": count,
+                {"file_name": image.name, "height": mask.shape[0], "width": mask.shape[1], "original_id": place,
                  "id": number, "caption": expression.text, "dataset_name": path.parent.name}
                 | ({"type": expression.type} if expression.type else {})
             )  # fmt: skip
@@ -173,7 +174,7 @@ def write_refcoco(
             )  # fmt: skip
     content = {"info": "", "licenses": [], "images": images, "annotations": annotations}
     tree.write_text(path, json.dumps(content | {"categories": [{"id": 1, "name": "object"}]}))
-    return tree.Written(path.parent, count, len(images), tuple(left_out))
+    return tree.Written(path.parent, place, len(images), tuple(left_out))
 
 
 def _first_mask(video: ReferringVideo, expression: Expression) -> np.ndarray | str:
