@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -214,13 +214,27 @@ def _presence(scores: list[ExpressionScore]) -> dict[str, float | None]:
     }
 
 
+class Scored(Protocol):
+    """Statistics of J and F over one sentence's or object's frames."""
+
+    @property
+    def j(self) -> Statistics: ...
+    @property
+    def f(self) -> Statistics: ...
+
+
+def means(scores: Sequence[Scored]) -> dict[str, float]:
+    """`J&F`, `J`, `J recall`, `J decay`, and the same of F: means over sentences or objects."""
+    j, f = (np.array([astuple(series) for series in part]).mean(0) for part in
+            ([score.j for score in scores], [score.f for score in scores]))  # fmt: skip
+    found = {"J&F": float(j[0] + f[0]) / 2}
+    for letter, values in (("J", j), ("F", f)):
+        found |= dict(zip((letter, f"{letter} recall", f"{letter} decay"), map(float, values), strict=True))
+    return found
+
+
 def _means(scores: list[ExpressionScore]) -> dict[str, Any]:
-    means: dict[str, Any] = {"J&F": float(np.mean([score.j_and_f for score in scores]))}
-    for letter, series in (("J", [score.j for score in scores]), ("F", [score.f for score in scores])):
-        means[letter] = float(np.mean([one.mean for one in series]))
-        means[f"{letter} recall"] = float(np.mean([one.recall for one in series]))
-        means[f"{letter} decay"] = float(np.mean([one.decay for one in series]))
-    return {**means, "expressions": len(scores)}
+    return {**means(scores), "expressions": len(scores)}
 
 
 def _share(values: list[bool]) -> float | None:
