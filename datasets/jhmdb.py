@@ -92,7 +92,7 @@ def _inside(root: Path, folder: str, given: str, path: Path) -> Path:
     """A row's path, taken from `folder` on. Raises InputError where it has no such part or climbs out of it."""
     parts = PurePosixPath(given).parts
     if folder not in parts:
-        raise InputError(f"{path}: {given!r} is not a path in {folder}; download the file again")
+        raise InputError(f"{path}: {given[:100]!r} is not a path in {folder}; download the file again")
     inner = parts[parts.index(folder) :]
     return root.joinpath(*(tree.plain_name(part, path) for part in inner))
 

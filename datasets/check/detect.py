@@ -6,6 +6,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from datasets.a2d import SUBSETS, VIDEOSET, single_frame_path
+from datasets.jhmdb import SAMPLES
+from datasets.refcoco import SETS
 from util.errors import InputError
 
 Splits = list[tuple[Path, str]]  # (root, split) as the layout's reader takes them
@@ -83,15 +86,26 @@ def _masklets(root: Path) -> Splits:
 def _a2d(root: Path) -> Splits:
     if not (root / "Release").is_dir() and not (root / "text_annotations").is_dir():
         return []
-    return [(root, "train"), (root, "test")]
+    try:
+        subsets = {line.split(",")[-1].strip() for line in (root / VIDEOSET).read_text(encoding="utf-8").splitlines()}
+    except (OSError, ValueError):
+        subsets = set()  # the reader says what is wrong with the list
+    found = [s for s, subset in SUBSETS.items() if subset in subsets or single_frame_path(root, s).is_file()]
+    return [(root, split) for split in found or SUBSETS]
 
 
 def _jhmdb(root: Path) -> Splits:
-    return [(root, "test")] if (root / "jhmdb_sentences_samples_metadata.json").is_file() else []
+    return [(root, "test")] if (root / SAMPLES).is_file() else []
 
 
 def _refcoco(root: Path) -> Splits:
-    return [(root, path.stem.removeprefix("instances_")) for path in sorted(root.glob("*/instances_*.json"))]
+    paths = sorted(path for name in SETS for path in root.glob(f"{name}/instances_{name}_*.json"))
+    splits = [f"{path.parent.name}/{path.stem.removeprefix(f'instances_{path.parent.name}_')}" for path in paths]
+    if not splits and any((root / name / "instances.json").is_file() for name in SETS):
+        raise InputError(
+            f"{root} is the release of RefCOCO; assemble it first: main.py data convert refcoco {root} OUT"
+        )
+    return [(root, split) for split in splits]
 
 
 _FINDERS: dict[str, Callable[[Path], Splits]] = {  # in the order in which they are tried

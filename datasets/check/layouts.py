@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from datasets import tree
@@ -15,15 +16,19 @@ from util.errors import InputError
 from util.types import ReferringVideo
 
 VALID_VIDEOS = 202  # of Ref-YouTube-VOS: 507 less the 305 of test
+ANNOTATION_SETS = 4  # of Ref-DAVIS17, with a sentence of each object
 PROPOSALS = 20  # objects that the unsupervised DAVIS evaluator takes at most
 
 
 def compare_parts(kind: str, root: Path, split: str, videos: Sequence[ReferringVideo]) -> list[Finding]:
-    """Findings of one split of a layout, beside those of its single videos."""
+    """Findings of one split of a layout, beside those of its single videos; all are notes, as they hinder no reader."""
+    found = []
     try:
-        return list(_COMPARE[kind](root, split, videos)) if kind in _COMPARE else []
-    except InputError as error:
-        return [fault(error)]
+        for finding in _COMPARE[kind](root, split, videos) if kind in _COMPARE else ():
+            found.append(finding)
+    except InputError as error:  # of a file that the reader does without
+        found.append(replace(fault(error), fault=False))
+    return found
 
 
 # ---- layouts of label images -----------------------------------------------------------------------------------------
@@ -64,32 +69,32 @@ def _categories(path: Path, videos: Sequence[ReferringVideo]) -> Iterator[Findin
 
 
 def _ref_davis17(root: Path, split: str, videos: Sequence[ReferringVideo]) -> Iterator[Finding]:
-    images = root / "DAVIS/JPEGImages/480p"
-    yield from _unlisted_masks(root / "DAVIS/Annotations_unsupervised/480p", videos)
+    masks = root / "DAVIS/Annotations_unsupervised/480p"
+    fewer = set()
     for video in readable(videos):
+        # the frames are found by looking into their folder
+        yield from unlisted(masks / video.id, (f"{name}.png" for name in video.frame_names), "masks")
         ids = {i for expression in video.expressions for i in expression.object_ids or ()}
         if not isinstance(video.masks, LabelMasks) or not ids:
             continue
-        if len(video.expressions) != 4 * len(ids):
-            found = f"{len(video.expressions)} sentences for {len(ids)} objects"
-            yield note("inconsistent", f"{images / video.id}: {found}; the four annotation sets have one each")
+        if len(video.expressions) != ANNOTATION_SETS * len(ids):
+            fewer.add(video.id)
+        if max(ids) > PROPOSALS:
+            yield note("inconsistent", f"video {video.id} has object {max(ids)}; the DAVIS evaluator takes {PROPOSALS}")
         try:
             first = tree.read_labels(video.masks.path(0), video.frames.size)
         except InputError:
             continue
-        there = set(first.ravel().tolist()) - {255}
-        late = {str(i) for i in ids if i > max(there, default=0)}
+        counted = max(set(first.ravel().tolist()) - {255}, default=0)
+        late = [str(i) for i in ids if i > counted]
         if late:
-            text = f"{video.masks.path(0)} lacks object {some(late)}: the official evaluator counts objects there"
-            yield note("inconsistent", f"{text}, and leaves later ones out")
-        if max(ids) > PROPOSALS:
-            yield note("inconsistent", f"video {video.id} has object {max(ids)}; the official evaluator stops at 20")
-
-
-def _unlisted_masks(folder: Path, videos: Sequence[ReferringVideo]) -> Iterator[Finding]:
-    """Masks of frames that are not there: the frames are found by looking into their folder."""
-    for video in readable(videos):
-        yield from unlisted(folder / video.id, (f"{name}.png" for name in video.frame_names), "masks")
+            text = (
+                f"{video.masks.path(0)} lacks object {some(late)}: the DAVIS evaluator counts objects in first frames"
+            )
+            yield note("inconsistent", f"{text}, and leaves that one out")
+    if fewer:
+        texts = root / "davis_text_annotations"
+        yield note("inconsistent", f"{texts}: objects of {some(fewer)} lack sentences in some of the annotation sets")
 
 
 # ---- layouts of run lengths ------------------------------------------------------------------------------------------
