@@ -20,6 +20,7 @@ from util.sharing import share
 from util.types import IGNORE, ReferringVideo
 
 Masks = Sequence[Sequence[rle.RLE]]  # [E][T]
+FrameMasks = Callable[[int, int], np.ndarray]  # (expression, frame) -> bool [H, W], read when it is scored
 
 
 @dataclass(frozen=True)
@@ -103,31 +104,42 @@ def referred_objects(video: ReferringVideo) -> tuple[int, ...]:
     return tuple(sorted(ids))
 
 
-def score_video(masks_ET: Masks | None, video: ReferringVideo) -> list[ExpressionScore]:
-    """Scores of every sentence, given its predicted run-length masks [E][T] at the video's own size.
+def score_video(masks: Masks | FrameMasks | None, video: ReferringVideo) -> list[ExpressionScore]:
+    """Scores of every sentence, given its predicted masks at the video's own size: run-length [E][T], or read one by one.
 
     Truth is read one frame at a time, so memory does not grow with the video. A sentence none of whose frames is
     labelled is left out. Masks None: the video was not answered, and every frame scores 0, rightly empty or not, as the
     MeViS evaluator has it. Raises InputError when masks are missing, of another size, or the truth is not there.
     """
     frames, sentences = len(video.frames), video.expressions
-    if masks_ET is not None and (len(masks_ET) != len(sentences) or any(len(row) != frames for row in masks_ET)):
+    if isinstance(masks, Sequence) and (len(masks) != len(sentences) or any(len(row) != frames for row in masks)):
         raise InputError(f"video {video.id}: expected masks of {len(sentences)} sentences in {frames} frames each")
     tallies = [_Tally() for _ in sentences]
-    for index in range(frames) if video.labelled is None else video.labelled:
+    empty = np.ones(len(sentences), bool)
+    for index in range(frames):
+        predicted = _predicted(masks, index, len(sentences))
+        empty &= [mask is None or not mask.any() for mask in predicted]
+        if video.labelled is not None and index not in video.labelled:
+            continue
         truth_EHW, known_E = true_masks(video, index)
-        for e, tally in enumerate(tallies):
-            if known_E[e]:
-                tally.add(None if masks_ET is None else rle.decode(masks_ET[e][index]), truth_EHW[e])
-    empty = [masks_ET is None or not any(rle.area(mask) for mask in masks_ET[e]) for e in range(len(sentences))]
+        for e in np.flatnonzero(known_E):
+            tallies[e].add(predicted[e], truth_EHW[e])
     return [
         ExpressionScore(
             video.id, expression.id, expression.text, expression.type, len(tally.j), statistics(tally.j),
-            statistics(tally.f), bool(expression.object_ids), empty[e], masks_ET is not None, tally.area(),
+            statistics(tally.f), bool(expression.object_ids), bool(empty[e]), masks is not None, tally.area(),
             Overlap(*tally.frames.tolist()), Overlap(*tally.pixels.tolist()),
         )
         for e, (expression, tally) in enumerate(zip(sentences, tallies, strict=True)) if tally.j
     ]  # fmt: skip
+
+
+def _predicted(masks: Masks | FrameMasks | None, index: int, sentences: int) -> list[np.ndarray | None]:
+    if masks is None:
+        return [None] * sentences
+    if isinstance(masks, Sequence):
+        return [rle.decode(masks_T[index]) for masks_T in masks]
+    return [masks(e, index) for e in range(sentences)]
 
 
 class _Tally:
@@ -155,7 +167,7 @@ class _Tally:
 
 
 def score_videos(
-    answer: Callable[[int, ReferringVideo], Masks | None],
+    answer: Callable[[int, ReferringVideo], Masks | FrameMasks | None],
     videos: Sequence[ReferringVideo],
     world: World,
     *,
@@ -166,8 +178,8 @@ def score_videos(
 ) -> list[ExpressionScore]:
     """Scores of all sentences of all (or the first `limit`) videos in their order, the same on every rank.
 
-    `answer(number, video)` gives the masks [E][T] of video `number`, as `prepare` leaves it; the videos are dealt out
-    as `share` does. Raises InputError when a video cannot be read or has no truth.
+    `answer(number, video)` gives the masks of video `number`, as `prepare` leaves it (see `score_video`); the videos are
+    dealt out as `share` does. Raises InputError when a video cannot be read or has no truth.
     """
 
     def scored(number: int) -> list[ExpressionScore]:
