@@ -1,7 +1,7 @@
 """World -> layout -> adapter -> masks, in all seven layouts: masks exact, sentences whole, stored digests.
 
-Where a layout or the world is changed on purpose, `python -m tests.datasets.test_layouts` from the project's root writes
-the digests anew.
+Where a layout or the world is changed on purpose, `python -m tests.datasets.test_layouts` from the project's root
+writes the digests anew.
 """
 
 from __future__ import annotations
