@@ -16,6 +16,7 @@ from torch import Tensor
 
 from datasets.clip_truth import fill_slots, read_masks, view_objects
 from datasets.frame_sampler import published_frames, spaced_frames
+from datasets.pseudo_video import pseudo_video
 from datasets.transforms import TransformConfig, change_colours, clean_caption, draw_view, flip_caption
 from util.errors import InputError
 from util.protocol import CORRECTED, Protocol
@@ -85,6 +86,7 @@ class ClipDataset:
     every video, as the published recipe counts its epochs. Otherwise it visits every video once, at a random place;
     this needs no look at the videos beforehand, and suits a synthetic world that makes a video when it is asked for.
     Where only some frames of a video are labelled, each of those stands for a stretch, and its clips hold that frame.
+    With `pseudo_videos` the videos are images, each clip made of one of them (`datasets/pseudo_video.py`).
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class ClipDataset:
         seed: int,
         per_step: int = 1,
         every_clip: bool = False,
+        pseudo_videos: bool = False,
     ) -> None:
         """`per_step`: clips of one global step, over all ranks. Raises InputError when there is nothing to train on."""
         self.videos, self.config, self.seed, self.per_step = videos, config, seed, per_step
@@ -104,7 +107,7 @@ class ClipDataset:
         self._first = np.concatenate([[0], np.cumsum(counts)])  # first clip of each video in a pass
         if self._first[-1] == 0:
             raise InputError("no sentences to train on; check the data source's root and split")
-        self._every_clip = every_clip
+        self._every_clip, self._pseudo_videos = every_clip, pseudo_videos
         self._order: tuple[int, np.ndarray] | None = None
 
     def __len__(self) -> int:
@@ -131,7 +134,10 @@ class ClipDataset:
         order = _generator(_SENTENCES, self.seed, passed, number).permutation(len(video.expressions))
         count = self.config.expressions
         chosen = [video.expressions[order[place % len(order)]] for place in range(group * count, (group + 1) * count)]
-        index = self._frames_around(video, block, frames, rng)
+        if self._pseudo_videos:
+            video, index = pseudo_video(video, frames, rng.spawn(1)[0]), np.arange(frames)
+        else:
+            index = self._frames_around(video, block, frames, rng)
         return cut_clip(video, chosen, index, self.config, rng, note=f"clip {n} of seed {self.seed}")
 
     def _frames_around(self, video: ReferringVideo, block: int, frames: int, rng: np.random.Generator) -> np.ndarray:

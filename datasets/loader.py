@@ -83,6 +83,7 @@ class _MixedClips:
                 config.clip,
                 seed=int(np.random.SeedSequence([config.seed, place]).generate_state(1)[0]),
                 every_clip=source.kind != "synthetic",
+                pseudo_videos=source.pseudo_videos,
             )
             for place, source in enumerate(config.sources)
         ]

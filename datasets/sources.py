@@ -32,6 +32,7 @@ class SourceConfig:
     root: str = ""  # folder of the data set, for the kinds that are read from disk
     split: str = "train"
     weight: float | None = 1.0  # None, for all sources: as many as one pass has, so that the sources are concatenated
+    pseudo_videos: bool = False  # training makes clips of several frames from each image, of which the source consists
     synthetic: SyntheticConfig | None = None  # the world, for kind synthetic
     skip_bad: bool = False  # set videos aside that cannot be read from end to end; all are read once, before the first
 
