@@ -66,15 +66,19 @@ setup(
     extras_require={
         "log": ["tensorboard>=2.16"],
         "bench": ["fvcore>=0.1.5.post20221221"],
+        # masks of A2D-Sentences (HDF5) and JHMDB-Sentences (MATLAB)
+        "data": ["h5py>=3.10", "scipy>=1.11"],
         # Grounding DINO is part of transformers
         "teacher": ["sam2>=1.1"],
         "dev": [
             "fvcore>=0.1.5.post20221221",
+            "h5py>=3.10",
             "mypy>=1.10",
             "pycocotools>=2.0.8",
             "pytest>=8",
             "pytest-timeout>=2.3",
             "ruff>=0.9",
+            "scipy>=1.11",
             "tensorboard>=2.16",
             "types-PyYAML>=6",
         ],

@@ -66,7 +66,7 @@ def test_round_trip_is_exact(tree: Path) -> None:
 
 
 def test_published_samples(samples: Path, tmp_path: Path) -> None:
-    """928 videos of one sentence, three scored frames each. The files, which are not shipped, are made for one video."""
+    """928 videos of one sentence, three scored frames each. The files, not shipped, are made for one video."""
     source = samples / "ref_text/jhmdb_sentences" / SAMPLES
     shutil.copy(source, tmp_path)
     rows = json.loads(source.read_text())
