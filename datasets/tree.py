@@ -109,7 +109,7 @@ def video_entry(videos: dict[str, Any], video: str, path: Path) -> dict[str, Any
         if not isinstance(sentence, dict) or not isinstance(sentence.get("exp"), str) or not sentence["exp"].strip():
             raise InputError(f'{where}, expression {key!r} has no text ("exp"); write its sentence, or leave it out')
         if not isinstance(sentence.get("type"), str | None):
-            raise InputError(f'{where}, expression {key!r} has the type {sentence["type"]!r}; a type is a word')
+            raise InputError(f"{where}, expression {key!r} has the type {sentence['type']!r}; a type is a word")
     rate = entry.get("fps", 1)
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < 1e6:
         raise InputError(f'{where} has {rate!r} frames a second ("fps"); that is a number above 0')
@@ -154,15 +154,16 @@ def read_labels(path: Path, size: tuple[int, int]) -> np.ndarray:
     """
     try:
         with Image.open(path) as image:
-            if image.mode not in ("P", "L", "1", "LA"):
-                raise InputError(f"{path} is a {image.mode} image; object ids need a palette or grey PNG")
-            labels = np.array(image.getchannel(0) if image.mode == "LA" else image)
+            mode = image.mode
+            labels = np.array(image.getchannel(0) if mode == "LA" else image)
     except FileNotFoundError:
         raise InputError(
             f"missing {path}: the object masks of this frame are expected there; unpack Annotations"
         ) from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"cannot read {path}: {error}; unpack Annotations again") from error
+    if mode not in ("P", "L", "1", "LA"):
+        raise InputError(f"{path} is a {mode} image; object ids need a palette or grey PNG")
     return fit_mask(labels.astype(np.uint8), size, str(path))
 
 
@@ -171,7 +172,7 @@ def fit_mask(mask: np.ndarray, size: tuple[int, int], where: str) -> np.ndarray:
     if mask.shape == size:
         return mask
     height, width = size
-    if not near(*mask.shape, size):
+    if not near(mask.shape[0], mask.shape[1], size):
         raise InputError(
             f"{where}: mask of {mask.shape[1]}x{mask.shape[0]} for a frame of {width}x{height}; fix the data"
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from datasets import tree
 from datasets.check.findings import Finding, fault, note, some
+from datasets.check.frame_sets import compare_a2d, compare_jhmdb, compare_refcoco
 from datasets.check.listing import readable, unlisted, unlisted_frames
 from datasets.mevis import RunLengthMasks
 from datasets.ref_youtube_vos import LabelMasks, sentences_path
@@ -151,4 +152,7 @@ _COMPARE: dict[str, Callable[[Path, str, Sequence[ReferringVideo]], Iterator[Fin
     "ref_davis17": _ref_davis17,
     "mevis": _mevis,
     "masklets": _mevis,
+    "a2d": compare_a2d,
+    "jhmdb": compare_jhmdb,
+    "refcoco": compare_refcoco,
 }

@@ -1,4 +1,4 @@
-"""A few hundred damaged files for every adapter: each is read, or refused in one line that names it; nothing is written.
+"""Two hundred damaged files for every adapter: each is read, or refused in one line that names it; nothing is written.
 
 What a reader refuses, `data check` reports and `--skip-bad` sets aside: the three agree on every damaged tree.
 """
@@ -96,7 +96,9 @@ def read_one(video: ReferringVideo) -> None:
     for index in range(len(video.frames)):
         assert video.frames[index].shape == (*video.frames.size, 3)
     ids = sorted({i for expression in video.expressions for i in expression.object_ids or ()})
-    for index in labelled_frames(video) if video.masks is not None and ids else ():
+    if video.masks is None or not ids:
+        return
+    for index in labelled_frames(video):
         masks, states = video.masks.read(index, ids)
         assert masks.shape == (len(ids), *video.frames.size) and masks.dtype == bool and states.shape == (len(ids),)
 
@@ -141,7 +143,7 @@ def damage(random: Random, path: Path, files: list[Path]) -> str:
         lambda: path.write_bytes(_any(random, files).read_bytes()),
         lambda: path.write_bytes(b""),
         lambda: path.unlink(),
-        lambda: (path.unlink(), path.mkdir()),
+        lambda: [make() for make in (path.unlink, path.mkdir)],
     ]
     names = ["cut", "flipped", "lengthened", "exchanged", "emptied", "removed", "made a folder of"]
     if path.suffix == ".json" and random.random() < 0.8:
