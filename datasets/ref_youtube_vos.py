@@ -151,7 +151,7 @@ def write_labels(folder: Path, video: ReferringVideo, ids: Sequence[int]) -> Non
             raise InputError(f"video {video.id}: objects overlap in frame {name}; write MeViS layout instead")
         labels = (masks * np.asarray(ids, np.uint8)[:, None, None]).sum(0, dtype=np.uint8)
         image = Image.fromarray(labels.reshape(video.frames.size))
-        image.putpalette(_PALETTE)
+        image.putpalette(PALETTE)
         image.save(folder / f"{name}.png")
 
 
@@ -165,4 +165,4 @@ def _palette() -> list[int]:
     return colours
 
 
-_PALETTE = _palette()
+PALETTE = _palette()

@@ -67,7 +67,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> Path:
+def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> Path:
     """Write indented JSON, whole or not at all; makes the folder."""
     return _write(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 

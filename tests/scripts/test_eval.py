@@ -21,7 +21,7 @@ from models.checkpoint import save_segmenter
 from models.inference import InferenceConfig
 from models.segmenter import Segmenter, SegmenterConfig
 from models.text_encoder import ROBERTA_BASE, TextEncoderConfig, build_tokenizer, train_byte_level_tokenizer
-from scripts.eval import baseline_answer
+from scripts.answers import BaselineAnswers
 from util import rle
 from util.distributed import World
 from util.scoring import score_videos, summarise, true_masks
@@ -75,7 +75,7 @@ def test_the_truth_scores_100_and_results_say_where_they_come_from(
     assert main.main(["eval", "--weights", "x", *WORLD, "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "100.0" in shown
-    assert "protocol corrected" in shown
+    assert "protocol of the network: corrected" in shown
     results = summary_in(tmp_path)
     assert results["summary"]["J&F"] == 1
     assert {"command", "commit", "hardware", "torch", "protocol", "weights"} <= set(results)
@@ -140,7 +140,7 @@ def test_largest_object_needs_no_network(tmp_path: Path) -> None:
 
 def test_ranks_give_the_single_process_answer() -> None:
     asked = videos(3)
-    answer = baseline_answer("random")
+    answer = BaselineAnswers("random").masks
     parts: list[Any] = []
 
     class Rank(World):
