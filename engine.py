@@ -338,6 +338,13 @@ def _check(config: TrainConfig, world: World) -> None:
         raise InputError(f"batch {config.batch} cannot be shared by {world.size} processes; set batch to a multiple")
     if config.data.clip.protocol != config.model.protocol:
         raise InputError("model.protocol and data.clip.protocol differ; set both, for example to published")
+    if config.data.clip.track_augment == "independent" and (
+        config.model.tracking != "rgb" or config.tracking.self_prediction
+    ):
+        raise InputError(
+            "data.clip.track_augment independent is TF-RVOS's recipe: it needs model.tracking rgb and "
+            "tracking.self_prediction 0, for the network does not segment those frames"
+        )
 
 
 def _checkpoint(config: TrainConfig, world: World) -> Path | None:

@@ -7,7 +7,7 @@ after a resume. Nothing is retried: a clip in which the referent is never seen i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from datasets.clip_truth import fill_slots, read_masks, view_objects
-from datasets.frame_sampler import published_frames, spaced_frames
+from datasets.frame_sampler import published_frames, published_neighbours, spaced_frames
 from datasets.pseudo_video import pseudo_video
 from datasets.transforms import TransformConfig, change_colours, clean_caption, draw_view, flip_caption
 from util.errors import InputError
@@ -40,6 +40,9 @@ class ClipConfig:
     sampler: Literal["spaced", "published"] = "spaced"
     max_skip: int = 5  # greatest distance between neighbouring frames of a spaced clip
     transform: TransformConfig = field(default_factory=TransformConfig)
+    # What the tracking stream is told about: other frames of the clip, with its geometry and colours (their masks are
+    # moved a little in training), or, as TF-RVOS does, a frame beside each one, augmented on its own.
+    track_augment: Literal["shared", "independent"] = "shared"
     protocol: Protocol = CORRECTED
 
     def __post_init__(self) -> None:
@@ -57,7 +60,8 @@ class ClipConfig:
 class ClipSample:
     """One clip before it is batched. Shapes and states as in `Targets`, without B.
 
-    frames_THWC uint8, boxes_ENT4 cxcywh divided by (width, height), identity: what to name in an error or a repro
+    frames_THWC uint8, boxes_ENT4 cxcywh divided by (width, height), identity: what to name in an error or a repro,
+    neighbours: as in `ClipBatch`
     """
 
     frames_THWC: np.ndarray
@@ -68,6 +72,7 @@ class ClipSample:
     states_ENT: Tensor
     objects_EN: Tensor
     identity: str
+    neighbours: ClipSample | None = None
 
 
 def frames_at(config: ClipConfig, seed: int, step: int) -> int:
@@ -138,7 +143,12 @@ class ClipDataset:
             video, index = pseudo_video(video, frames, rng.spawn(1)[0]), np.arange(frames)
         else:
             index = self._frames_around(video, block, frames, rng)
-        return cut_clip(video, chosen, index, self.config, rng, note=f"clip {n} of seed {self.seed}")
+        note = f"clip {n} of seed {self.seed}"
+        sample = cut_clip(video, chosen, index, self.config, rng, note=note)
+        if self.config.track_augment == "shared":
+            return sample
+        beside = published_neighbours(index, len(video.frames))
+        return replace(sample, neighbours=cut_clip(video, chosen, beside, self.config, rng.spawn(1)[0], note=note))
 
     def _frames_around(self, video: ReferringVideo, block: int, frames: int, rng: np.random.Generator) -> np.ndarray:
         """The clip's frame numbers: around a stretch's first frame or, drawn evenly, any of it, or a labelled frame."""
@@ -221,6 +231,7 @@ def collate(samples: Sequence[ClipSample], divisor: int = DIVISOR) -> ClipBatch:
         torch.div(pixels - shift, scale, out=frames_BTCHW[b, :, :, :h, :w])
         masks_BENTHW[b, ..., :h, :w] = sample.masks_ENTHW
     objects_BEN = torch.stack([sample.objects_EN for sample in samples])
+    neighbours = [sample.neighbours for sample in samples if sample.neighbours is not None]
     targets = Targets(
         masks_BENTHW=masks_BENTHW,
         boxes_BENT4=torch.stack([sample.boxes_ENT4 for sample in samples]),
@@ -235,4 +246,5 @@ def collate(samples: Sequence[ClipSample], divisor: int = DIVISOR) -> ClipBatch:
         captions=[sample.captions for sample in samples],
         targets=targets,
         identity=[sample.identity for sample in samples],
+        neighbours=collate(neighbours, divisor) if neighbours else None,
     )

@@ -46,3 +46,12 @@ def published_frames(anchor: int, length: int, count: int, rng: np.random.Genera
             extra = missing - length
             local += [*range(length), *rng.choice(length, extra, replace=extra > length)]
     return np.sort(local)[:count]
+
+
+def published_neighbours(index_T: np.ndarray, length: int) -> np.ndarray:
+    """TF-RVOS's rule for the frame that tracking is told about: the next of even frames, the one before of odd ones.
+
+    The last frame has the one before it; the only frame of a video has itself.
+    """
+    neighbours = index_T + np.where((index_T % 2 == 0) & (index_T < length - 1), 1, -1)
+    return np.maximum(neighbours, 0)

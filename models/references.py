@@ -18,7 +18,7 @@ from util.types import IGNORE, PRESENT, ClipBatch, Prediction, Targets
 class References:
     """For every frame of B clips: the frame it is told about, and what it is told.
 
-    index_BT     int64 position of the reference frame in the clip
+    index_BT     int64 position of the reference frame in the clip, or in the batch's neighbours where it has them
     masks_BEThw  soft masks 0..1 of the reference frames on the stride-4 grid, as wrong as training wants them
     present_BET  bool, False where nothing is told
     own_BET      bool, True where the network's own mask of the reference frame is to take the true one's place: drawn,
@@ -66,14 +66,16 @@ def draw_references(
 ) -> References | None:
     """References of clips number `first_clip`, ... when a share `progress` of training is done.
 
-    None for clips of one frame, which have no other frame to learn from.
+    None for clips of one frame, which have no other frame to learn from. Where the batch brings neighbours, those are
+    the references, with true masks only: the network does not segment them.
     """
-    frames = batch.times_BT.shape[1]
-    if frames == 1:
+    apart = batch.neighbours is not None
+    if batch.times_BT.shape[1] == 1 and not apart:
         return None
-    probability = scheduled_probability(progress, 1.0, config.self_prediction, config.warmup)
+    targets = batch.targets if batch.neighbours is None else batch.neighbours.targets
+    own = 0.0 if apart else scheduled_probability(progress, 1.0, config.self_prediction, config.warmup)
     clips = [
-        _draw_clip(_clip(batch.targets, b), config, probability, _generator(seed, first_clip + b))
+        _draw_clip(_clip(targets, b), config, own, _generator(seed, first_clip + b), apart=apart)
         for b in range(len(batch.captions))
     ]
     index, masks, present, own_BET, given = (torch.cat(rows) for rows in zip(*clips, strict=True))
@@ -81,19 +83,22 @@ def draw_references(
 
 
 def _draw_clip(
-    targets: Targets, config: TrackingTraining, own: float, generator: torch.Generator
+    targets: Targets, config: TrackingTraining, own: float, generator: torch.Generator, *, apart: bool
 ) -> tuple[Tensor, ...]:
     """The tensors of `References` for one clip (B = 1)."""
     masks_1EThw, present_1ET, labelled_1ET = _truth(targets)
     _, expressions, frames = present_1ET.shape
-    index_1T = reference_index(1, frames, generator, stale=config.corruption.stale)
+    index_1T = torch.arange(frames)[None]
+    if not apart:
+        index_1T = reference_index(1, frames, generator, stale=config.corruption.stale)
     masks_EThw = masks_1EThw[0, :, index_1T[0]]
     # another sentence's object serves as the wrong one; with one sentence there is none
     others_EThw = masks_EThw.roll(1, 0) if expressions > 1 else torch.zeros_like(masks_EThw)
     corrupted = corrupt(masks_EThw.flatten(0, 1), others_EThw.flatten(0, 1), config.corruption, generator)
     given_1E = tracked((1, expressions), config.drop_all, generator)
     own_1ET = torch.rand(1, expressions, frames, generator=generator) < own
-    own_1ET = own_1ET | ~labelled_1ET[:, :, index_1T[0]]
+    if not apart:
+        own_1ET = own_1ET | ~labelled_1ET[:, :, index_1T[0]]
     seen_1ET = (corrupted > 0.5).flatten(1).any(1).view(1, expressions, frames)
     told_1ET = seen_1ET & present_1ET[:, :, index_1T[0]] & given_1E[..., None]
     return index_1T, corrupted.view(1, *masks_EThw.shape), told_1ET, own_1ET, given_1E

@@ -267,10 +267,22 @@ class Segmenter(nn.Module):
             )
         if frames_BTCHW is None or text is None:
             raise ValueError("the rgb tracking stream needs the reference frames and the text features")
+        return self.track_frames(frames_BTCHW, masks_BETHW, present_BET, reference.times_BT, reference.sizes_B2, text)
+
+    def track_frames(
+        self,
+        frames_BTCHW: Tensor,
+        masks_BETHW: Tensor,
+        present_BET: Tensor,
+        times_BT: Tensor,
+        sizes_B2: Tensor,
+        text: TextFeatures,
+    ) -> TrackingMemory:
+        """The `rgb` stream of normalised reference frames, on a canvas of any size, and their masks on that canvas."""
         blacked = tracking_frames(frames_BTCHW, masks_BETHW)
         expressions = masks_BETHW.shape[1]
-        times = reference.times_BT.repeat_interleave(expressions, 0)
-        video = self.encode_video(blacked, times, reference.sizes_B2.repeat_interleave(expressions, 0))
+        times = times_BT.repeat_interleave(expressions, 0)
+        video = self.encode_video(blacked, times, sizes_B2.repeat_interleave(expressions, 0))
         return self.track_video(video, text, present_BET)
 
     def track_video(self, video: VideoFeatures, text: TextFeatures, present_BET: Tensor) -> TrackingMemory:

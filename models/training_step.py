@@ -54,6 +54,11 @@ class TrainingStep(nn.Module):
     def _track(
         self, batch: ClipBatch, features: ExpressionFeatures, text: TextFeatures, references: References
     ) -> TrackingMemory:
+        apart = batch.neighbours
+        if apart is not None:
+            return self.segmenter.track_frames(
+                apart.frames_BTCHW, references.masks_BEThw, references.present_BET, apart.times_BT, apart.sizes_B2, text
+            )
         if references.some_own:
             with torch.no_grad():
                 references = references.with_own(self.segmenter.decode(features))
@@ -110,4 +115,5 @@ def cut_batch(batch: ClipBatch, start: int, stop: int) -> ClipBatch:
         captions=batch.captions[cut],
         targets=Targets(**{name: tensor[cut] for name, tensor in vars(batch.targets).items()}),
         identity=batch.identity[cut],
+        neighbours=batch.neighbours and cut_batch(batch.neighbours, start, stop),
     )

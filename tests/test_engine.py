@@ -21,13 +21,11 @@ from models.checkpoint import load_segmenter, read_info
 from models.references import draw_references
 from models.start import compile_parts
 from models.tracking_training import CorruptionConfig, TrackingTraining
-from models.training_step import accumulate
-from util.config import load_config
+from models.training_step import accumulate, cut_batch
 from util.distributed import World
 from util.errors import InputError
-from util.optimization import learning_rate_share
 from util.protocol import PUBLISHED
-from util.repro import load_batches
+from util.repro import load_batches, save_repro
 from util.types import ABSENT, IGNORE, ClipBatch, Targets
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -193,6 +191,60 @@ def test_the_networks_own_mask_takes_the_true_ones_place(tmp_path: Path) -> None
     assert not lost.present_BET.any()
 
 
+def apart_config(folder: Path, frames: int = 2, **changes: object) -> TrainConfig:
+    """TF-RVOS's recipe: neighbours augmented on their own, true masks only."""
+    config = clip_config(folder, frames, tracking={"drop_all": 0.0, "self_prediction": 0.0}, **changes)
+    transform = replace(config.data.clip.transform, short_sides=(32, 48, 64), max_side=96)
+    clip = replace(config.data.clip, transform=transform, track_augment="independent")
+    model = replace(config.model, tracking="rgb")
+    return replace(config, data=replace(config.data, clip=clip), model=model)
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_neighbours_of_their_own_augmentation_are_the_references(tmp_path: Path, frames: int) -> None:
+    config = apart_config(tmp_path, frames)
+    batch = batch_of(config, 4)
+    beside = batch.neighbours
+    assert beside is not None and not torch.equal(beside.sizes_B2, batch.sizes_B2)
+    beside.targets.states_BENT[1, ..., 0] = IGNORE
+    told = draw_references(batch, replace(config.tracking, corruption=PLAIN), progress=1.0, seed=3, first_clip=0)
+    assert told is not None and not told.some_own and torch.equal(told.index_BT, torch.arange(frames).expand(4, -1))
+    true_BEThw = beside.targets.masks_BENTHW.any(2)[..., 2::4, 2::4]
+    true_BEThw[1, :, 0] = False  # no true mask, and the network has none of a frame that it does not segment
+    assert torch.equal(told.masks_BEThw > 0.5, true_BEThw)
+    assert torch.equal(told.present_BET, true_BEThw.flatten(-2).any(-1)) and told.present_BET.any()
+
+
+def test_neighbours_reach_the_network_the_micro_batches_and_a_saved_batch(tmp_path: Path) -> None:
+    config = apart_config(tmp_path, batch=2)
+    run = start(config, ALONE)
+    batch = batch_of(config, 2)
+    equal = replace(batch, neighbours=replace(batch, neighbours=None))  # told of the very frames it segments
+    assert batch.neighbours is not None
+    seen = gradients(run, batch, 2)
+    assert any(not torch.allclose(g, seen[name], rtol=1e-2) for name, g in gradients(run, equal, 2).items())
+    assert seen.keys() == {name for name, p in run.segmenter.named_parameters() if p.requires_grad}
+    parts = [cut_batch(batch, n, n + 1).neighbours for n in (0, 1)]
+    assert torch.equal(torch.cat([part.frames_BTCHW for part in parts if part]), batch.neighbours.frames_BTCHW)
+    (again,) = load_batches(save_repro(tmp_path / "repro", [batch], {}))
+    assert again.neighbours is not None
+    assert torch.equal(again.neighbours.frames_BTCHW, batch.neighbours.frames_BTCHW)
+    assert torch.equal(again.neighbours.targets.masks_BENTHW, batch.neighbours.targets.masks_BENTHW)
+    assert torch.equal(again.targets.masks_BENTHW, batch.targets.masks_BENTHW)
+
+
+@pytest.mark.parametrize("tracking, own", [("feature", 0.0), ("rgb", 0.5)])
+def test_neighbours_of_their_own_need_the_rgb_stream_and_true_masks(tmp_path: Path, tracking: str, own: float) -> None:
+    config = apart_config(tmp_path)
+    config = replace(
+        config,
+        model=replace(config.model, tracking=tracking),
+        tracking=replace(config.tracking, self_prediction=own),
+    )
+    with pytest.raises(InputError, match="track_augment"):
+        start(config, ALONE)
+
+
 def grounded_config(folder: Path) -> TrainConfig:
     """Four steps of the grounding stage, three of the whole network."""
     config = clip_config(folder, steps=3)
@@ -318,17 +370,6 @@ def test_bad_configs_are_refused(tmp_path: Path) -> None:
         train(replace(config, grounding=GroundingStage(steps=1)))
     with pytest.raises(InputError, match="cannot be shared by 3"):
         start(config, World(0, 3, torch.device("cpu")))
-
-
-def test_recipes_are_valid_and_the_published_one_is_as_published() -> None:
-    tiny = load_config(TrainConfig, ROOT / "configs" / "tiny.yaml")
-    assert tiny.model.tracking == "feature" and tiny.data.clip.frames == (1, 2)
-    recipe = load_config(TrainConfig, ROOT / "configs" / "ref_youtube_vos_r50.yaml")
-    assert (recipe.epochs, recipe.batch, recipe.data.clip.frames, recipe.model.queries) == (6, 8, 5, 5)
-    assert (recipe.optim.lr, recipe.optim.lr_backbone, recipe.optim.weight_decay) == (1e-4, 5e-5, 5e-4)
-    assert recipe.optim.clip_norm == 0.1 and recipe.model.text.freeze
-    shares = [learning_rate_share(epoch * 10, 60, recipe.optim, 10) for epoch in range(6)]
-    assert shares == pytest.approx([1, 1, 1, 0.1, 0.1, 0.01])
 
 
 def test_never_resuming_does_not_overwrite(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -20,13 +22,13 @@ def save_repro(
 ) -> Path:
     """Write batch_0.safetensors, ..., a file for each of `tensors`, and batches.json into `folder`.
 
-    The last holds captions, identities and `facts`.
+    The last holds captions, identities and `facts`. A batch's neighbours are in its file too.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for index, batch in enumerate(batches):
-        _write(
-            folder / f"batch_{index}.safetensors", {**{n: getattr(batch, n) for n in _FIELDS}, **vars(batch.targets)}
-        )
+        beside = {} if batch.neighbours is None else _tensors(batch.neighbours)
+        content = _tensors(batch) | {_BESIDE + name: tensor for name, tensor in beside.items()}
+        _write(folder / f"batch_{index}.safetensors", content)
     for stem, named in tensors.items():
         _write(folder / f"{stem}.safetensors", named)
     words = [{"captions": batch.captions, "identity": batch.identity} for batch in batches]
@@ -75,14 +77,24 @@ def load_batches(folder: Path) -> list[ClipBatch]:
     batches = []
     for index, said in enumerate(words):
         tensors = load_file(folder / f"batch_{index}.safetensors")
-        own = {name: tensors.pop(name) for name in _FIELDS}
-        batches.append(
-            ClipBatch(**own, captions=said["captions"], targets=Targets(**tensors), identity=said["identity"])
-        )
+        beside = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_BESIDE)}
+        neighbours = {name.removeprefix(_BESIDE): tensor for name, tensor in beside.items()}
+        batch = _batch(tensors, said)
+        batches.append(replace(batch, neighbours=_batch(neighbours, said)) if neighbours else batch)
     return batches
 
 
 _FIELDS = ("frames_BTCHW", "sizes_B2", "times_BT")
+_BESIDE = "neighbours."
+
+
+def _tensors(batch: ClipBatch) -> dict[str, Tensor]:
+    return {**{name: getattr(batch, name) for name in _FIELDS}, **vars(batch.targets)}
+
+
+def _batch(tensors: dict[str, Tensor], said: Mapping[str, Any]) -> ClipBatch:
+    frames, sizes, times = (tensors.pop(name) for name in _FIELDS)
+    return ClipBatch(frames, sizes, times, said["captions"], Targets(**tensors), said["identity"])
 
 
 def _write(path: Path, named: Mapping[str, Tensor]) -> None:

@@ -105,6 +105,8 @@ class ClipBatch:
     times_BT      float32 seconds since the video began
     captions      [B][E] sentences
     identity      one line per clip: video, expressions, frames, seed (for error reports and repros)
+    neighbours    a frame beside each frame, augmented on its own, on a canvas of its own: what the tracking stream is
+                  told about (TF-RVOS); None where it is told about other frames of this clip
     """
 
     frames_BTCHW: Tensor
@@ -113,6 +115,7 @@ class ClipBatch:
     captions: list[list[str]]
     targets: Targets
     identity: list[str] = field(default_factory=list)
+    neighbours: ClipBatch | None = None
 
     def to(self, device: torch.device) -> ClipBatch:
         return replace(
@@ -121,6 +124,7 @@ class ClipBatch:
             sizes_B2=self.sizes_B2.to(device, non_blocking=True),
             times_BT=self.times_BT.to(device, non_blocking=True),
             targets=self.targets.to(device),
+            neighbours=self.neighbours and self.neighbours.to(device),
         )
 
 

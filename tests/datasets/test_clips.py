@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from datasets.clips import DIVISOR, MEAN, STD, ClipConfig, ClipDataset, collate, cut_clip, frames_at
-from datasets.frame_sampler import published_frames, spaced_frames
+from datasets.frame_sampler import published_frames, published_neighbours, spaced_frames
 from datasets.transforms import TransformConfig
 from datasets.video import MemoryVideo
 from util.errors import InputError
@@ -59,6 +59,12 @@ def test_published_neighbours_and_the_rest() -> None:
         assert len(near) >= 3
         repeated += len(set(index)) < 5
     assert repeated  # the later neighbour is in the pool too, as published
+
+
+def test_published_neighbours_are_one_frame_away() -> None:
+    assert published_neighbours(np.arange(6), 6).tolist() == [1, 0, 3, 2, 5, 4]
+    assert published_neighbours(np.arange(5), 5).tolist() == [1, 0, 3, 2, 3]
+    assert published_neighbours(np.array([0, 0]), 1).tolist() == [0, 0]
 
 
 def test_spaced_clips_hold_the_anchor_are_even_and_use_every_spacing() -> None:
@@ -250,6 +256,28 @@ def test_a_pass_visits_every_sentence_at_every_stretch() -> None:
     single = ClipDataset([video((1,), (2,), ())], replace(config, expressions=1, frames=1), seed=0, every_clip=True)
     seen = Counter((s.captions[0], float(s.times_T)) for s in (single[n] for n in range(len(single))))
     assert len(seen) == 24 and set(seen.values()) == {1}
+
+
+def test_independent_neighbours_leave_the_clip_as_it_was() -> None:
+    """The frame beside each frame, with its own draws of mirroring and size; a batch pads them to their own canvas."""
+    transform = TransformConfig(short_sides=(20, 40, 60), max_side=90, crop=0, photometric=False)
+    shared = ClipConfig(frames=2, transform=transform, sampler="published")
+    apart = replace(shared, track_augment="independent")
+    plain, told = (ClipDataset([video((1,), (2,))], config, seed=1) for config in (shared, apart))
+    flips = Counter()
+    for n in range(12):
+        sample, beside = told[n], told[n].neighbours
+        assert plain[n].neighbours is None and beside is not None and beside.neighbours is None
+        assert plain[n].identity == sample.identity and np.array_equal(plain[n].frames_THWC, sample.frames_THWC)
+        index = (sample.times_T * 5).round().int().numpy()
+        assert (beside.times_T * 5).round().int().tolist() == published_neighbours(index, 8).tolist()
+        assert torch.equal(beside.objects_EN, sample.objects_EN)
+        flips[("flip=True" in sample.identity, "flip=True" in beside.identity)] += 1
+    assert len(flips) == 4
+    batch = collate([told[0], told[1]])
+    assert batch.neighbours is not None and batch.neighbours.sizes_B2.tolist() == [
+        list(told[n].neighbours.frames_THWC.shape[1:3]) for n in (0, 1)
+    ]
 
 
 @pytest.mark.parametrize("sampler", ["spaced", "published"])
