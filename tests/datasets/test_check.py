@@ -1,4 +1,4 @@
-"""`data check`: it finds which data set it is, names each kind of fault once, in its category, and ends with a status."""
+"""`data check` finds which data set it is, names each kind of fault once, in its category, and ends with a status."""
 
 from __future__ import annotations
 
