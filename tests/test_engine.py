@@ -28,7 +28,6 @@ from util.protocol import PUBLISHED
 from util.repro import load_batches, save_repro
 from util.types import ABSENT, IGNORE, ClipBatch, Targets
 
-ROOT = Path(__file__).resolve().parent.parent
 ALONE = World(0, 1, torch.device("cpu"))
 PLAIN = CorruptionConfig(erode=0, dilate=0, boundary=0, drop=0, wrong_object=0, stale=0, jitter=0)
 
