@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -23,6 +24,10 @@ from util.types import ReferringVideo
 
 PREFIXES = ("", "Annotations", "valid")
 GREY = ("L", "P", "1", "LA")  # modes whose first channel is the mask
+# what reading an entry of a damaged zip raises
+_UNREADABLE = (
+    OSError, KeyError, EOFError, RuntimeError, NotImplementedError, ValueError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 class PngFiles:
@@ -52,7 +57,7 @@ class PngFiles:
             if self._archive is None:  # opened when first used: each of several processes needs its own
                 self._archive = zipfile.ZipFile(self.root)
             return self._archive.read(name)
-        except (OSError, KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+        except _UNREADABLE as error:
             raise InputError(f"cannot read {self.root / name}: {error}; write it again") from error
 
     def image(self, name: str) -> Image.Image:
@@ -92,7 +97,9 @@ def _names_in(path: Path) -> list[str]:
         raise InputError(f"{path} is neither a folder nor a whole zip ({error}); pack it again") from error
     for name in names:
         if name.startswith("/") or "\\" in name or ":" in name or ".." in PurePosixPath(name).parts:
-            raise InputError(f"{path}: the name {name!r} leads out of the zip's folder; pack it again, with plain names")
+            raise InputError(
+                f"{path}: the name {name!r} leads out of the zip's folder; pack it again, with plain names"
+            )
     return names
 
 

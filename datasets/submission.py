@@ -120,4 +120,3 @@ def _check(image: Image.Image, entry: Expected, where: str) -> None:
         counts = image.histogram()
         if counts[0] + counts[255] != width * height:
             raise InputError(f"{where} has grey values besides 0 and 255; write masks as 0 and 255")
-

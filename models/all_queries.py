@@ -30,7 +30,11 @@ from util.types import FrameSource
 
 
 def detect(
-    segmenter: Segmenter, frames: FrameSource, index: int, sentences: Sequence[str], config: InferenceConfig | None = None
+    segmenter: Segmenter,
+    frames: FrameSource,
+    index: int,
+    sentences: Sequence[str],
+    config: InferenceConfig | None = None,
 ) -> list[list[Detection]]:
     """Detections [E][Q] of each sentence in frame `index`, from a clip of `config.window` frames around it.
 

@@ -93,7 +93,9 @@ def _check(options: argparse.Namespace) -> None:
         kind = "--baseline" if options.baseline else "--predictions"
         raise InputError(f"{kind} asks no network; leave out --mode, --key and --sentence")
     if controls and (options.data in IMAGES or options.data == "ref_davis17"):
-        raise InputError(f"--key and --sentence are controls of sentences about videos; leave them out for {options.data}")
+        raise InputError(
+            f"--key and --sentence are controls of sentences about videos; leave them out for {options.data}"
+        )
     if options.processes is not None and (options.weights or options.processes < 1):
         raise InputError("--processes is 1 or more, and for scoring without a network; a network is shared by torchrun")
 

@@ -106,7 +106,7 @@ def score_davis_video(labels: Labels, video: ReferringVideo) -> list[ObjectScore
         frames = zip(maps, truth_THW, strict=True)
         pairs = [pairwise(_masks(drawn, ids), _masks(truth, truth_ids), truth == VOID) for drawn, truth in frames]
         j_PNT, f_PNT = (np.stack(series, -1) for series in zip(*pairs, strict=True))
-        matched = [("strict", place, n) for n in objects for place in np.flatnonzero(truth_ids == n)]
+        matched: list[tuple[Matching, int, int]] = [("strict", truth_ids.tolist().index(n), n) for n in objects]
         matched += [("published", place, n) for place, n in _assigned(j_PNT, f_PNT, highest, first)]
         for matching, place, n in matched:
             text = video.expressions[objects[truth_ids[place]]].text if truth_ids[place] in objects else ""
@@ -134,14 +134,14 @@ def _truth(video: ReferringVideo, asked: Collection[int]) -> tuple[np.ndarray, i
     if video.masks is None:
         raise InputError(f"video {video.id}: no ground truth; evaluate a split that has its masks")
     truth = np.zeros((len(video.frames), *video.frames.size), np.uint8)
+    ids, first = list(range(1, VOID + 1)), 0
     for t, drawn in enumerate(truth):
-        ids = [*range(1, VOID), VOID] if t == 0 else [*wanted, VOID]
         masks, _ = video.masks.read(t, ids)
         for object_id, mask in zip(ids, masks, strict=True):
             drawn[mask] = object_id
         if t == 0:
-            first = max(set(np.unique(drawn).tolist()) - {VOID}, default=0)
-            wanted = sorted({*asked, *range(1, first + 1)})
+            first = max(set(np.unique(drawn).tolist()) - {0, VOID}, default=0)
+            ids = sorted({*asked, *range(1, first + 1), VOID})
     return truth, first
 
 

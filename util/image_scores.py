@@ -130,8 +130,8 @@ def summarise_images(scores: Sequence[ImageScore], kind: Literal["masks", "boxes
 
 
 def _both_maps(scores: Sequence[ImageScore]) -> dict[str, float | None]:
-    best = [[found] if (found := best_of(score.detections)) else [] for score in scores]
-    found = {}
+    best = [[one] if (one := best_of(score.detections)) else [] for score in scores]
+    found: dict[str, float | None] = {}
     for name, detections in (("published", [score.detections for score in scores]), ("corrected", best)):
         numbers = coco_map([score.truth for score in scores], detections)
         found |= {f"{number} {name}": value for number, value in numbers.items()}

@@ -107,6 +107,8 @@ def _shared(some: np.ndarray, others: np.ndarray) -> np.ndarray:
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """part / whole, 1 where there is nothing of either."""
     return np.divide(part, whole, out=np.ones(part.shape), where=whole > 0)
+
+
 def j_and_f(
     pred_THW: ArrayLike, gt_THW: ArrayLike, void_THW: ArrayLike | None = None, bound_th: float = BOUND_TH
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 
 SIZES = (0.01, 0.05, 0.2)  # shares of the frame that part tiny, small, medium and large objects
 _NAMES = ("under 1 %", "1 to 5 %", "5 to 20 %", "over 20 %")
-_COLOUR, _MEAN = "#3b6ea8", "#c44e3b"
+_COLOUR, _MEAN = "#9dbcd9", "#c44e3b"
 _MOST_NAMED = 40  # videos whose names can be read below each other
 
 
@@ -32,14 +32,13 @@ def save_score_plot(path: Path, rows: Sequence[dict[str, Any]], metric: str) -> 
     height = max(4.5, 1.5 + 0.22 * (len(order) if named else 0))
     figure = Figure(figsize=(12, height), layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subfigures(1, 2, width_ratios=(3, 2))
+    grid = figure.add_gridspec(2, 2, width_ratios=(3, 2))
     overall = 100 * float(np.mean([row[metric] for row in rows]))
     title = f"{metric} by video (dashed: mean of all {len(rows)} answers, {overall:.1f})"
-    _by_video(left.subplots(), {name: videos[name] for name in order}, named, overall, title)
-    by_type, by_size = right.subplots(2, 1)
-    _bars(by_type, types, overall, f"{metric} by type of sentence")
+    _by_video(figure.add_subplot(grid[:, 0]), {name: videos[name] for name in order}, named, overall, title)
+    _bars(figure.add_subplot(grid[0, 1]), types, overall, f"{metric} by type of sentence")
     ordered = {name: sizes[name] for name in _NAMES if name in sizes}
-    _bars(by_size, ordered, overall, f"{metric} by object size (share of the frame)")
+    _bars(figure.add_subplot(grid[1, 1]), ordered, overall, f"{metric} by object size (share of the frame)")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     figure.savefig(partial, dpi=110, format="png")
@@ -63,7 +62,7 @@ def _by_video(axes: Any, videos: dict[str, list[float]], named: bool, overall: f
     if named:
         axes.set_yticks(places, [_short(name) for name in videos], fontsize=8)
         for place, values in zip(places, videos.values(), strict=True):  # every sentence, beside their mean
-            axes.plot(values, [place] * len(values), ".", color="black", markersize=3, alpha=0.5)
+            axes.plot(values, [place] * len(values), ".", color="black", markersize=4, alpha=0.7)
     else:
         axes.set_yticks([])
         axes.set_ylabel(f"{len(videos)} videos, sorted")

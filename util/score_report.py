@@ -97,8 +97,8 @@ def davis_report(scores: Sequence[ObjectScore]) -> ScoreReport:
         if "J&F" in means
     ]
     text = (
-        f"{table(shown)}\nmean over frames, then over objects, then over annotation sets; published: predicted ids are\n"
-        "assigned to the objects that suit them best (swapped referents cost nothing), strict: ids count as predicted"
+        f"{table(shown)}\nmean over frames, objects, annotation sets; published: predicted ids are assigned\n"
+        "to the objects that suit them best (swapped referents cost nothing), strict: ids count as predicted"
     )
     return ScoreReport(text, summary, [_object_row(score) for score in scores], "J&F")
 
@@ -121,7 +121,9 @@ def image_report(scores: Sequence[ImageScore], kind: Literal["masks", "boxes"]) 
     if kind == "masks":
         note = "mAP published: every query is a detection; corrected: the best of each image alone, as for the others"
     else:
-        note = "P@0.5: boxes whose generalised IoU is 0.5 or more, as published; P@0.5 masks, overall and mean IoU: masks"
+        note = (
+            "P@0.5: boxes whose generalised IoU is 0.5 or more, as published; P@0.5 masks, overall and mean IoU: masks"
+        )
     lines = [table(shown), f"{summary['images']} images of {summary['videos']} videos; {note}"]
     lost = sum(not score.detections for score in scores)
     if lost:

@@ -105,7 +105,7 @@ def referred_objects(video: ReferringVideo) -> tuple[int, ...]:
 
 
 def score_video(masks: Masks | FrameMasks | None, video: ReferringVideo) -> list[ExpressionScore]:
-    """Scores of every sentence, given its predicted masks at the video's own size: run-length [E][T], or read one by one.
+    """Scores of every sentence, given its masks at the video's own size: run-length [E][T], or read one by one.
 
     Truth is read one frame at a time, so memory does not grow with the video. A sentence none of whose frames is
     labelled is left out. Masks None: the video was not answered, and every frame scores 0, rightly empty or not, as the
@@ -178,8 +178,8 @@ def score_videos(
 ) -> list[ExpressionScore]:
     """Scores of all sentences of all (or the first `limit`) videos in their order, the same on every rank.
 
-    `answer(number, video)` gives the masks of video `number`, as `prepare` leaves it (see `score_video`); the videos are
-    dealt out as `share` does. Raises InputError when a video cannot be read or has no truth.
+    `answer(number, video)` gives the masks of video `number`, as `prepare` leaves it (see `score_video`); the videos
+    are dealt out as `share` does. Raises InputError when a video cannot be read or has no truth.
     """
 
     def scored(number: int) -> list[ExpressionScore]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import cv2
 from tqdm import tqdm
@@ -47,7 +47,7 @@ def _forked(work: Callable[[int], T], numbers: range, processes: int) -> Iterato
     _work = work
     pool = ProcessPoolExecutor(min(processes, len(numbers)), multiprocessing.get_context("fork"), _single_threaded)
     try:
-        yield from pool.map(_call, numbers)
+        yield from cast(Iterator[T], pool.map(_call, numbers))
     finally:
         _work = None
         pool.shutdown(cancel_futures=True)
