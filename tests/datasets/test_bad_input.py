@@ -5,17 +5,23 @@ What a reader refuses, `data check` reports and `--skip-bad` sets aside: the thr
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from datasets.check.reading import labelled_frames
 from datasets.check.run import check
+from datasets.predictions import PngFiles, masks_of, prefix_of
 from datasets.skipping import GoodVideos
 from datasets.sources import LAYOUTS, reader, write_layout
 from datasets.synthetic import SyntheticConfig, SyntheticVideos
@@ -74,6 +80,40 @@ def test_damage_is_refused_in_one_line(tree: tuple[str, Path, str]) -> None:
                 shutil.rmtree(path)
             path.write_bytes(whole)
     assert refused > DAMAGES / 4  # else nothing was tried
+
+
+def test_damaged_zips_of_predictions_are_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "masks.zip"
+    video = SyntheticVideos(WORLD)[0]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for expression, name in product(video.expressions[:2], video.frame_names):
+            png = io.BytesIO()
+            Image.fromarray(np.eye(*video.frames.size, dtype=np.uint8)).save(png, "png")
+            archive.writestr(f"{video.id}/{expression.id}/{name}.png", png.getvalue())
+    video = replace(video, expressions=video.expressions[:2])
+    whole, refused = path.read_bytes(), 0
+    for number in range(DAMAGES):
+        damage(np.random.default_rng([99, number]), path, [path])
+        try:
+            files = PngFiles(path)
+            masks = masks_of(files, prefix_of(files, [video.id]), video)
+            assert masks is not None and masks(1, 2).shape == video.frames.size
+        except InputError as error:
+            refused += 1
+            assert "masks.zip" in str(error) and "\n" not in str(error)
+        if path.is_dir():
+            path.rmdir()
+        path.write_bytes(whole)
+    assert refused > DAMAGES / 4 and [entry.name for entry in tmp_path.iterdir()] == ["masks.zip"]
+
+
+@pytest.mark.parametrize("name", ["../up.png", "/etc/up.png", "a/../../up.png", "C:\\up.png"])
+def test_a_zip_that_leads_out_of_its_folder_is_refused(name: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "masks.zip", "w") as archive:
+        archive.writestr(name, b"")
+    with pytest.raises(InputError, match="leads out"):
+        PngFiles(tmp_path / "masks.zip")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["masks.zip"]
 
 
 def read_all(kind: str, root: Path, split: str) -> tuple[set[int] | None, list[str]]:
