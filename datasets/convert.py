@@ -45,14 +45,18 @@ def convert_ref_davis17(source: Path, out: Path, say: Say = print) -> None:
     """Ref-DAVIS17's texts, frames and masks as one tree in Ref-YouTube-VOS layout, which that family of programs takes.
 
     `datasets/ref_davis17.py` reads the release itself, so nothing here needs this tree. Files are copied, never moved;
-    `val` is called `valid`. Raises InputError as the reader does.
+    `val` is called `valid`. Raises InputError as the reader does, and when no split is there.
     """
     if source.resolve() == out.resolve():
         raise InputError(f"{out} is the release itself; give another folder for the assembled tree")
+    lists = source / "DAVIS/ImageSets/2017"
+    splits = [split for split in ("train", "val") if (lists / f"{split}.txt").is_file()]
+    if not splits:
+        raise InputError(f"{lists} holds neither train.txt nor val.txt; unpack DAVIS-2017-Unsupervised-trainval-480p")
     categories = _categories(source / "DAVIS/davis_semantics.json")
-    for split, name in (("train", "train"), ("val", "valid")):
-        videos = read_ref_davis17(source, split)
-        sentences = sentences_path(out, name)
+    for split in splits:
+        name = "valid" if split == "val" else split
+        videos, sentences = read_ref_davis17(source, split), sentences_path(out, name)
         if sentences.exists():
             say(f"{split}: {sentences} is there already")
             continue

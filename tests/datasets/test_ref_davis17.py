@@ -128,6 +128,8 @@ def test_assembled_tree_holds_the_same_and_is_resumed(tmp_path: Path) -> None:
     convert("ref_davis17", root, out, said.append)
     assert "is there already" in said[2] and "1 videos" in said[3]
     assert read_ref_davis17(out, "val")[0].frames[1].shape == (32, 48, 3)
+    with pytest.raises(InputError, match=r"holds neither train\.txt nor val\.txt"):
+        convert("ref_davis17", out, tmp_path / "more")
     with pytest.raises(InputError, match="needs no assembling"):
         convert("mevis", root, out)
     with pytest.raises(InputError, match="the release itself"):
