@@ -119,32 +119,37 @@ def _colours(frames_THWC: np.ndarray, rng: np.random.Generator, *, published: bo
     order = rng.permutation(3) if published and rng.random() < 0.5 else None
     frames = frames_THWC.astype(np.float32) + np.float32(brightness)
     if contrast_first:
-        frames = frames * np.float32(contrast)
+        frames *= np.float32(contrast)
     if saturation != 1.0 or hue != 0.0:
         frames = turn_hue(frames, saturation, hue, published=published)
     if not contrast_first:
-        frames = frames * np.float32(contrast)
+        frames *= np.float32(contrast)
     if order is not None:
         frames = frames[..., order]
     if published:
         return (frames.astype(np.int32) & 255).astype(np.uint8)  # truncated, then wrapped: what casting to uint8 did
-    return np.clip(frames, 0, 255).round().astype(np.uint8)
+    np.clip(frames, 0, 255, out=frames)
+    return np.rint(frames, out=frames).astype(np.uint8)
 
 
 def turn_hue(frames_THWC: np.ndarray, saturation: float, hue: float, *, published: bool) -> np.ndarray:
     """float32 RGB frames in 0..255 with their saturation multiplied and their hue turned by degrees, by way of HSV.
 
-    Published: out-of-range values go through as they are, and the saturation may exceed 1.
+    |hue| < 360. Published: out-of-range values go through as they are, and the saturation may exceed 1.
     """
-    shape = frames_THWC.shape
-    frames = frames_THWC if published else np.clip(frames_THWC, 0, 255)
-    # one tall picture: a single call for all frames. Channels as they are: red for blue mirrors the hue circle only
-    hsv: np.ndarray = cv2.cvtColor(np.ascontiguousarray(frames).reshape(-1, shape[2], 3), cv2.COLOR_BGR2HSV)
-    hsv[..., 1] *= saturation
-    if not published:
-        np.minimum(hsv[..., 1], 1, out=hsv[..., 1])
-    hsv[..., 0] = (hsv[..., 0] + hue) % 360
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR).reshape(shape)
+    turned_THWC = np.empty(frames_THWC.shape, np.float32)
+    for frame, turned in zip(frames_THWC, turned_THWC, strict=True):  # one by one: a frame stays in the cache
+        # channels as they are: red for blue mirrors the hue circle only
+        hsv: np.ndarray = cv2.cvtColor(frame if published else np.clip(frame, 0, 255), cv2.COLOR_BGR2HSV)
+        hsv[..., 1] *= saturation
+        if not published:
+            np.minimum(hsv[..., 1], 1, out=hsv[..., 1])
+        angle = hsv[..., 0] + hue
+        angle[angle >= 360] -= 360  # several times faster than the remainder, and the same to the last bit
+        angle[angle < 0] += 360
+        hsv[..., 0] = angle
+        cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR, dst=turned)
+    return turned_THWC
 
 
 # ---- sentences -------------------------------------------------------------------------------------------------------

@@ -137,7 +137,8 @@ def _image_size(path: Path) -> tuple[int, int]:
 def _read_image(path: Path) -> np.ndarray:
     with _opened(path) as image:
         try:
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+            ImageOps.exif_transpose(image, in_place=True)
+            return np.array(image if image.mode == "RGB" else image.convert("RGB"))
         except (OSError, ValueError, SyntaxError) as error:
             raise InputError(f"cannot read {path}: {error}; copy or extract this frame again") from error
 
