@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ A2D_TRUTH = "a2d_sentences_test_annotations_in_coco_format.json"
 JHMDB_TRUTH = "jhmdb_sentences_gt_annotations_in_coco_format.json"
 
 Say = Callable[[str], None]
-Masks = list[tuple[str, np.ndarray]]  # image id and mask bool [H, W], as stored
+Truth = list[dict[str, Any]]  # annotations of COCO without their ids
 
 
 def convert_a2d(source: Path, out: Path, say: Say = print) -> None:
@@ -40,21 +40,21 @@ def convert_a2d(source: Path, out: Path, say: Say = print) -> None:
     """
     found = False
     for split in a2d.SUBSETS:
-        if not (source / a2d.VIDEOSET).is_file() and not a2d.single_frame_path(source, split).is_file():
-            say(f"{split}: {source} has no list of it")
+        there = (source / a2d.VIDEOSET).is_file() or a2d.single_frame_path(source, split).is_file()
+        videos = a2d.read_a2d(source, split) if there else ()
+        if not videos:
+            say(f"{split}: {source} lists none of its videos")
             continue
-        videos = a2d.read_a2d(source, split)
-        found |= len(videos) > 0
+        found = True
         rows: list[list[Any]] = []
-        truth: Masks = []
+        truth: Truth = []
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             parts = pool.map(partial(_assemble, videos, source, out, split), range(len(videos)))
             for own_rows, own_truth in tqdm(parts, desc=split, total=len(videos), unit="video", disable=None):
                 rows += own_rows
                 truth += own_truth
         say(f"{split}: read {len(videos)} videos with {len(rows)} pairs of sentence and labelled frame from {source}")
-        if rows:
-            _write_new(a2d.single_frame_path(out, split), rows)
+        _write_new(a2d.single_frame_path(out, split), rows)
         if truth:
             _write_new(out / A2D_TRUTH, coco_truth(truth))
     if not found:
@@ -63,13 +63,13 @@ def convert_a2d(source: Path, out: Path, say: Say = print) -> None:
 
 
 def _assemble(
-    videos: tree.LazyVideos, source: Path, out: Path, split: str, number: int
-) -> tuple[list[list[Any]], Masks]:
+    videos: Sequence[ReferringVideo], source: Path, out: Path, split: str, number: int
+) -> tuple[list[list[Any]], Truth]:
     """Frames and masks of one video; its rows, and its ground truth where that is the test split's."""
     video = videos[number]
     _write_frames(video, out / a2d.FRAMES / video.id)
     rows: list[list[Any]] = []
-    truth: Masks = []
+    truth: Truth = []
     ids = {i for expression in video.expressions for i in expression.object_ids or ()}
     for index in video.labelled or ():
         path = mask_path(source / a2d.MASKS / video.id, index)
@@ -79,7 +79,7 @@ def _assemble(
             (instance,) = expression.object_ids or (None,)
             if instance in masks:
                 rows.append([expression.text.lower(), video.id, index + 1, instance])
-                truth.append((a2d.image_id(video, expression, index), masks[instance]))
+                truth.append(annotation(a2d.image_id(video, expression, index), masks[instance]))
     return rows, truth if split == "test" else []
 
 
@@ -110,27 +110,30 @@ def _write_new(path: Path, content: Any) -> None:
 def convert_jhmdb(source: Path, out: Path, say: Say = print) -> None:
     """The ground truth of the published samples. Raises InputError as the reader does."""
     videos = jhmdb.read_jhmdb(source)
-    truth: Masks = []
+    truth: Truth = []
     for video in tqdm(videos, unit="video", disable=None):
         assert isinstance(video.masks, jhmdb.PuppetMasks)
         for index in video.labelled or ():
             mask = video.masks.stored(index)
-            truth += [(jhmdb.image_id(video, expression, index), mask) for expression in video.expressions]
+            truth += [annotation(jhmdb.image_id(video, expression, index), mask) for expression in video.expressions]
     _write_new(out / JHMDB_TRUTH, coco_truth(truth))
     say(f"read {len(videos)} videos with {len(truth)} scored frames from {source}, wrote {out / JHMDB_TRUTH}")
 
 
-def coco_truth(masks: Iterable[tuple[str, np.ndarray]]) -> dict[str, list[dict[str, Any]]]:
-    """COCO's images and annotations of (image id, mask [H, W]) pairs; ids of annotations count from 1."""
-    images, annotations = [], []
-    for number, (image, mask) in enumerate(masks, 1):
-        left, top, right, bottom = mask_box(mask)
-        images.append({"id": image, "height": mask.shape[0], "width": mask.shape[1]})
-        annotations.append(
-            {
-                "id": number, "image_id": image, "category_id": 1, "iscrowd": 0, "segmentation": rle.encode(mask),
-                "area": float(mask.sum()), "bbox": [left, top, right - left, bottom - top],
-            }
-        )  # fmt: skip
-    categories = [{"id": 1, "name": "object"}]  # sentences have no categories, but COCO's evaluation wants one
-    return {"categories": categories, "images": images, "annotations": annotations}
+def annotation(image: str, mask: np.ndarray) -> dict[str, Any]:
+    """COCO's annotation of a mask [H, W], without its id."""
+    left, top, right, bottom = mask_box(mask)
+    return {
+        "image_id": image, "category_id": 1, "iscrowd": 0, "segmentation": rle.encode(mask),
+        "area": float(mask.sum()), "bbox": [left, top, right - left, bottom - top],
+    }  # fmt: skip
+
+
+def coco_truth(annotations: Truth) -> dict[str, Any]:
+    """COCO's ground truth: an image for each annotation; ids of annotations count from 1, as pycocotools expects."""
+    sizes = {entry["image_id"]: entry["segmentation"]["size"] for entry in annotations}
+    return {
+        "categories": [{"id": 1, "name": "object"}],  # sentences have none, but the evaluation wants one
+        "images": [{"id": image, "height": height, "width": width} for image, (height, width) in sizes.items()],
+        "annotations": [{"id": number, **entry} for number, entry in enumerate(annotations, 1)],
+    }
