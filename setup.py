@@ -52,7 +52,7 @@ setup(
     install_requires=[
         "av>=12",
         "huggingface-hub>=1.3",
-        "numpy>=1.26",
+        "numpy>=2.0",
         "opencv-python-headless>=4.9",
         "pillow>=10",
         "PyYAML>=6",
@@ -64,6 +64,8 @@ setup(
         "transformers>=5",
     ],
     extras_require={
+        # the plot that `eval --out` draws
+        "plot": ["matplotlib>=3.8"],
         "log": ["tensorboard>=2.16"],
         "bench": ["fvcore>=0.1.5.post20221221"],
         # masks of A2D-Sentences (HDF5) and JHMDB-Sentences (MATLAB)
@@ -73,6 +75,7 @@ setup(
         "dev": [
             "fvcore>=0.1.5.post20221221",
             "h5py>=3.10",
+            "matplotlib>=3.8",
             "mypy>=1.10",
             "pycocotools>=2.0.8",
             "pytest>=8",

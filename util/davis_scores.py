@@ -122,8 +122,10 @@ def _assigned(j_PNT: np.ndarray, f_PNT: np.ndarray, highest: int, first: int) ->
 
     Predicted are the ids 1 to `highest`, padded with empty masks to the number of true ones, which are 1 to `first`.
     """
-    from scipy.optimize import linear_sum_assignment
-
+    try:
+        from scipy.optimize import linear_sum_assignment
+    except ImportError:
+        raise InputError("Ref-DAVIS17's published matching needs scipy; install it with: pip install scipy") from None
     quality = (j_PNT.mean(-1) + f_PNT.mean(-1))[: max(highest, first), :first]
     rows, columns = linear_sum_assignment(-quality)
     return [(int(column), int(row) + 1) for row, column in zip(rows, columns, strict=True)]
