@@ -142,3 +142,21 @@ def test_real_predictions(name: str, oracles: Path, samples: Path) -> None:
         assert found.mean == pytest.approx(inner[f"{letter}_mean"], abs=1e-9)
         assert found.recall == pytest.approx(inner[f"{letter}_recall"], abs=1e-9)
         assert found.decay == pytest.approx(inner[f"{letter}_decay"], abs=1e-9)
+
+
+@pytest.mark.parametrize("size", [(37, 130), (64, 64), (50, 191), (9, 63)])
+def test_pairs_equal_one_by_one_at_every_edge_of_a_word(size: tuple[int, int]) -> None:
+    """Masks in the frame's corners, across word boundaries and over the whole frame, with void."""
+    rng = np.random.default_rng(size[1])
+    height, width = size
+    masks = [rng.random(size) > 0.97, np.ones(size, bool), np.zeros(size, bool)]
+    masks += [rectangle(size, (height - 5, height), (width - 4, width)), rectangle(size, (0, 4), (0, 3))]
+    masks += [rectangle(size, (3, 7), (62, 66)), rectangle(size, (2, 8), (width - 9, width))]
+    void = rng.random(size) > 0.9
+    preds, gts = np.stack(masks), np.stack(masks[::-1])
+    j, f = metrics.pairwise(preds, gts, void)
+    for n, pred in enumerate(preds):
+        for m, gt in enumerate(gts):
+            assert (j[n, m], f[n, m]) == metrics.frame_scores(pred & ~void, gt & ~void)
+    union = (preds[3] | gts[1] & ~void)[~void].sum()
+    assert j[3, 1] == ((preds[3] & gts[1])[~void].sum() / union if union else 1)
