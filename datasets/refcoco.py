@@ -31,6 +31,7 @@ IMAGES = "train2014"
 FPS = 1.0  # of an image; there is no second frame
 
 _Entries = list[dict[str, Any]]
+_Annotation = tuple[Any, Any]  # object id and mask, both unchecked
 
 
 def annotation_path(root: Path, split: str) -> Path:
@@ -53,11 +54,16 @@ def read_refcoco(root: str | Path, split: str = "train") -> tree.LazyVideos:
     content = tree.read_json(path, expected)
     tree.require_folder(Path(root) / IMAGES, "COCO's images")
     images: dict[str, _Entries] = {}
+    annotations: dict[str, _Annotation] = {}
+    segments: dict[str, Any] = {}  # the sentences of an object repeat its mask: one copy is kept
+    for entry in _entries(content, "annotations", path):
+        object_id = entry.get("original_id", entry.get("id"))
+        segment = segments.setdefault(str(object_id), entry.get("segmentation"))
+        annotations[str(entry.get("image_id"))] = object_id, segment
     for entry in _entries(content, "images", path):
         if not isinstance(entry.get("file_name"), str):
             raise InputError(f"{path}: an image has no file_name; make the file again from the release")
         images.setdefault(entry["file_name"], []).append(entry)
-    annotations = {str(entry.get("image_id")): entry for entry in _entries(content, "annotations", path)}
     return tree.LazyVideos(sorted(images), partial(_image, Path(root) / IMAGES, path, images, annotations))
 
 
@@ -69,7 +75,7 @@ def _entries(content: Any, key: str, path: Path) -> _Entries:
 
 
 def _image(
-    folder: Path, path: Path, images: dict[str, _Entries], annotations: dict[str, dict[str, Any]], name: str
+    folder: Path, path: Path, images: dict[str, _Entries], annotations: dict[str, _Annotation], name: str
 ) -> ReferringVideo:
     frames = FolderVideo([folder / tree.plain_name(name, path)], FPS)
     expressions, segments = [], {}
@@ -83,8 +89,8 @@ def _image(
             raise InputError(f"{where} has the type {entry['type']!r}; a type is a word")
         if annotation is None:
             raise InputError(f"{where} has no annotation; make the file again from the release")
-        object_id = tree.whole_number(annotation.get("original_id", annotation.get("id")), f"{where}, annotation id")
-        segments[object_id] = annotation.get("segmentation")
+        object_id = tree.whole_number(annotation[0], f"{where}, annotation id")
+        segments[object_id] = annotation[1]
         expressions.append(Expression(str(number), text, (object_id,), entry.get("type")))
     return ReferringVideo(
         Path(name).stem, frames, (Path(name).stem,), tuple(expressions), SegmentMasks(segments, frames, str(path))
