@@ -2,12 +2,13 @@
 
 from models.ops.backends import KernelStatus, require, status, use_backend
 from models.ops.module import MSDeformAttn
-from models.ops.msda import deformable_attention, ms_deform_attn
+from models.ops.msda import deformable_attention, export_path, ms_deform_attn
 
 __all__ = [
     "KernelStatus",
     "MSDeformAttn",
     "deformable_attention",
+    "export_path",
     "ms_deform_attn",
     "require",
     "status",

@@ -7,14 +7,15 @@ Python: tracing needs no compiled library. Which kernel computes is chosen when 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from models.ops import backends
-from models.ops.paths import gather_path, grid_path
+from models.ops.paths import gather_path, grid_at_once, grid_path
 from util.errors import InputError
 
 Shapes = tuple[tuple[int, int], ...]
@@ -41,8 +42,32 @@ def deformable_attention(value_NSHD: Tensor, shapes: Shapes, locations: Tensor, 
     flat = [side for shape in shapes for side in shape]
     if torch.jit.is_tracing():  # TorchScript's tracer, which fvcore counts with, cannot record a list of sizes
         return grid_path(value_NSHD, [int(side) for side in flat], locations, weights).flatten(2)
+    if _spelled_out is not None:
+        check(value_NSHD, flat, locations, weights)
+        spell = grid_at_once if _spelled_out == "grid" else gather_path
+        return spell(value_NSHD, flat, locations, weights).flatten(2)
     out = torch.ops.refertrack.msda_forward(value_NSHD, flat, locations, weights)
     return out.flatten(2)
+
+
+_spelled_out: Literal["grid", "gather"] | None = None
+
+
+@contextmanager
+def export_path(path: Literal["grid", "gather"]) -> Iterator[None]:
+    """Within the context the function is PyTorch's own operators instead of one of ours, for a program that leaves.
+
+    A `torch.export` keeps one node, `refertrack::msda_forward`, and needs this package where it runs; made in this
+    context it needs nothing of ours, so that it can be turned into ONNX. "grid" is a `grid_sample` per level and the
+    faster in ONNX Runtime; "gather" is for TensorRT, whose GridSample has given wrong results (NVIDIA/TensorRT#4813).
+    For the whole process; all of a level's samples are held at once.
+    """
+    global _spelled_out
+    before, _spelled_out = _spelled_out, path
+    try:
+        yield
+    finally:
+        _spelled_out = before
 
 
 def ms_deform_attn(

@@ -55,11 +55,12 @@ def backward(
 
 def grid_path(value: Tensor, shapes: Sequence[int], loc: Tensor, attn: Tensor) -> Tensor:
     """`grid_sample` level by level, in chunks of rows; differentiable once. Returns [N,Q,H,D]."""
-    parts = [_grid_forward(value[rows], shapes, loc[rows], attn[rows]) for rows in _chunks(value, loc)]
+    parts = [grid_at_once(value[rows], shapes, loc[rows], attn[rows]) for rows in _chunks(value, loc)]
     return torch.cat(parts)
 
 
-def _grid_forward(value: Tensor, shapes: Sequence[int], loc: Tensor, attn: Tensor) -> Tensor:
+def grid_at_once(value: Tensor, shapes: Sequence[int], loc: Tensor, attn: Tensor) -> Tensor:
+    """`grid_path` without chunks, whose number would be fixed in an exported program. Returns [N,Q,H,D]."""
     N, Q, H = loc.shape[:3]
     # Half-precision grid_sample on CPU reads out of bounds, and half-precision locations miss their pixel.
     full = value.to(_compute(value))

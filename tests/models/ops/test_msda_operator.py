@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
-from msda_cases import Case, distance, draw, gradients, reference
+from msda_cases import FEW, Case, distance, draw, gradients, reference
 from torch import Tensor
 
-from models.ops import backends, deformable_attention, ms_deform_attn, require, use_backend
+from models.ops import backends, deformable_attention, export_path, ms_deform_attn, require, use_backend
 from models.ops.paths import gather_path
 from util.errors import InputError
 
@@ -130,25 +131,57 @@ def test_compiles_with_inductor(backend: str, dynamic: bool) -> None:
             torch.testing.assert_close(x.grad, y.grad)
 
 
-def test_export_is_one_node_and_chooses_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Sampler(torch.nn.Module):
-        def forward(self, value: Tensor, loc: Tensor, attn: Tensor) -> Tensor:
-            return deformable_attention(value, ((9, 7), (3, 4)), loc, attn)
+class Sampler(torch.nn.Module):
+    def forward(self, value: Tensor, loc: Tensor, attn: Tensor) -> Tensor:
+        return deformable_attention(value, FEW, loc, attn)
 
+
+def exported() -> torch.export.ExportedProgram:
+    """Any number of queries."""
+    queries = {1: torch.export.Dim("queries", min=2, max=512)}
+    return torch.export.export(Sampler(), draw()[:3], dynamic_shapes={"value": None, "loc": queries, "attn": queries})
+
+
+def called(program: torch.export.ExportedProgram) -> list[str]:
+    return [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+
+
+def test_export_is_one_node_and_chooses_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing(*_: object) -> None:
         raise AssertionError("tracing must not build or choose a kernel")
 
-    case = draw()
-    queries = torch.export.Dim("queries", min=2, max=512)
     with monkeypatch.context() as patch:
         patch.setattr(backends, "chosen", nothing)
-        exported = torch.export.export(
-            Sampler(), case[:3], dynamic_shapes={"value": None, "loc": {1: queries}, "attn": {1: queries}}
-        )
-    called = [str(node.target) for node in exported.graph.nodes if node.op == "call_function"]
-    assert sum("msda_forward" in name for name in called) == 1 and not any("grid" in name for name in called)
+        program = exported()
+    names = called(program)
+    assert sum("msda_forward" in name for name in names) == 1 and not any("grid" in name for name in names)
     more = draw(Q=40)
-    assert torch.equal(exported.module()(*more[:3]), more.run().flatten(2))
+    assert torch.equal(program.module()(*more[:3]), more.run().flatten(2))
+
+
+@pytest.mark.parametrize(("path", "operator"), [("grid", "grid_sampler"), ("gather", "gather")])
+def test_export_in_operators_of_pytorch(path: Literal["grid", "gather"], operator: str) -> None:
+    with export_path(path):
+        program = exported()
+    names = called(program)
+    assert any(operator in name for name in names) and all(name.startswith("aten.") for name in names)
+    more = draw(Q=40)
+    torch.testing.assert_close(program.module()(*more[:3]), more.run().flatten(2), atol=2e-6, rtol=0)
+    assert any("msda_forward" in name for name in called(exported()))
+
+
+@pytest.mark.parametrize("path", ["grid", "gather"])
+def test_onnx_runtime_agrees(path: Literal["grid", "gather"], tmp_path: Path) -> None:
+    """Not in the lock file: `pip install onnx onnxscript onnxruntime` to run it."""
+    runtime = pytest.importorskip("onnxruntime", reason="onnx, onnxscript and onnxruntime are not installed")
+    with export_path(path):
+        program = exported()
+    torch.onnx.export(program, f=str(tmp_path / "msda.onnx"), opset_version=18, dynamo=True)
+    more = draw(Q=40)
+    session = runtime.InferenceSession(str(tmp_path / "msda.onnx"), providers=["CPUExecutionProvider"])
+    names = [port.name for port in session.get_inputs()]
+    (found,) = session.run(None, {name: x.numpy() for name, x in zip(names, more[:3], strict=True)})
+    torch.testing.assert_close(torch.from_numpy(found), more.run().flatten(2), atol=2e-6, rtol=0)
 
 
 # ---- precision -------------------------------------------------------------------------------------------------------
