@@ -24,14 +24,14 @@ from datasets import tree
 from datasets.video import FolderVideo
 from util import rle
 from util.errors import InputError
-from util.types import Expression, ReferringVideo
+from util.types import Box, Expression, ReferringVideo
 
 SETS = ("refcoco", "refcoco+", "refcocog")
 IMAGES = "train2014"
 FPS = 1.0  # of an image; there is no second frame
 
 _Entries = list[dict[str, Any]]
-_Annotation = tuple[Any, Any]  # object id and mask, both unchecked
+_Annotation = tuple[Any, Any, Any]  # object id, mask and box, all unchecked
 
 
 def annotation_path(root: Path, split: str) -> Path:
@@ -59,7 +59,7 @@ def read_refcoco(root: str | Path, split: str = "train") -> tree.LazyVideos:
     for entry in _entries(content, "annotations", path):
         object_id = entry.get("original_id", entry.get("id"))
         segment = segments.setdefault(str(object_id), entry.get("segmentation"))
-        annotations[str(entry.get("image_id"))] = object_id, segment
+        annotations[str(entry.get("image_id"))] = object_id, segment, entry.get("bbox")
     for entry in _entries(content, "images", path):
         if not isinstance(entry.get("file_name"), str):
             raise InputError(f"{path}: an image has no file_name; make the file again from the release")
@@ -78,7 +78,7 @@ def _image(
     folder: Path, path: Path, images: dict[str, _Entries], annotations: dict[str, _Annotation], name: str
 ) -> ReferringVideo:
     frames = FolderVideo([folder / tree.plain_name(name, path)], FPS)
-    expressions, segments = [], {}
+    expressions, segments, boxes = [], {}, {}
     for entry in images[name]:
         number = tree.whole_number(entry.get("id"), f"{path}: image {name}, id")
         where = f"{path}: image {number} ({name})"
@@ -91,10 +91,20 @@ def _image(
             raise InputError(f"{where} has no annotation; make the file again from the release")
         object_id = tree.whole_number(annotation[0], f"{where}, annotation id")
         segments[object_id] = annotation[1]
+        if annotation[2] is not None:
+            boxes[object_id] = _xyxy(annotation[2], where)
         expressions.append(Expression(str(number), text, (object_id,), entry.get("type")))
-    return ReferringVideo(
-        Path(name).stem, frames, (Path(name).stem,), tuple(expressions), SegmentMasks(segments, frames, str(path))
-    )
+    masks = SegmentMasks(segments, frames, str(path))
+    return ReferringVideo(Path(name).stem, frames, (Path(name).stem,), tuple(expressions), masks, boxes=boxes)
+
+
+def _xyxy(box: Any, where: str) -> Box:
+    """COCO's (x, y, width, height) as (left, top, right, bottom)."""
+    numbers = box if isinstance(box, list) else []
+    if len(numbers) != 4 or not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+        raise InputError(f"{where} has a box that is not x, y, width, height; make the file again from the release")
+    x, y, width, height = map(float, numbers)
+    return x, y, x + width, y + height
 
 
 class SegmentMasks:

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -61,19 +61,27 @@ class BaselineAnswers:
 class NetworkAnswers:
     """A network's: masks by its engine, detections from all of its queries."""
 
-    def __init__(self, options: argparse.Namespace, world: World, *, true_key: bool = False) -> None:
-        """`options` as `add_network_arguments` adds them. Raises InputError for weights that cannot be used."""
+    def __init__(
+        self,
+        weights: str,
+        world: World,
+        *,
+        mode: Literal["track", "clip"] | None = None,
+        short_side: int | None = None,
+        text_encoder: str | None = None,
+        tracking: Literal["none", "rgb"] = "none",
+        true_key: bool = False,
+    ) -> None:
+        """Settings are the weights' own where they are None. Raises InputError for weights that cannot be used."""
         from models.checkpoint import load_segmenter
         from scripts.segment import stored_settings, with_size
 
-        self.segmenter = load_segmenter(
-            options.weights, text_encoder=options.text_encoder, tracking=options.tracking, device=world.device
-        )
-        config = with_size(stored_settings(options.weights), options.short_side)
-        self.config = replace(config, mode=options.mode or config.mode)
+        self.segmenter = load_segmenter(weights, text_encoder=text_encoder, tracking=tracking, device=world.device)
+        config = with_size(stored_settings(weights), short_side)
+        self.config = replace(config, mode=mode or config.mode)
         self.true_key = true_key
         self.about: dict[str, Any] = {
-            "weights": options.weights,
+            "weights": weights,
             "protocol": self.segmenter.config.protocol.name,
             "inference": asdict(self.config),
         }
@@ -147,8 +155,13 @@ class FileAnswers:
                              "give a folder or a zip of PNGs")  # fmt: skip
 
 
+def network_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What `add_network_arguments` added, as `NetworkAnswers` takes it."""
+    return {name: getattr(options, name) for name in ("mode", "short_side", "text_encoder", "tracking")}
+
+
 def add_network_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of a network's inference, beside --weights."""
+    """Options of a network's inference, beside --weights and --device."""
     parser.add_argument("--mode", choices=("track", "clip"), help="default: track if the weights can")
     parser.add_argument("--short-side", type=int, help="pixels of the network's input (default: the weights' own)")
     parser.add_argument("--text-encoder", help="folder or hub id, for released weights that come without a tokenizer")

@@ -17,7 +17,15 @@ from typing import Any, Literal
 from datasets.skipping import GoodVideos
 from datasets.sources import LAYOUTS, SourceConfig, eval_videos
 from datasets.synthetic import SyntheticConfig
-from scripts.answers import Answers, BaselineAnswers, FileAnswers, ImageId, NetworkAnswers, add_network_arguments
+from scripts.answers import (
+    Answers,
+    BaselineAnswers,
+    FileAnswers,
+    ImageId,
+    NetworkAnswers,
+    add_network_arguments,
+    network_settings,
+)
 from util.controls import with_other_sentences
 from util.davis_scores import ObjectScore, score_davis_video
 from util.distributed import World, join_world, leave_world
@@ -102,7 +110,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _answers(options: argparse.Namespace, world: World, videos: Sequence[ReferringVideo]) -> Answers:
     if options.weights:
-        return NetworkAnswers(options, world, true_key=options.key == "true")
+        return NetworkAnswers(options.weights, world, true_key=options.key == "true", **network_settings(options))
     if options.baseline:
         return BaselineAnswers(options.baseline)
     ids = [video.id for video in videos]

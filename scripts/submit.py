@@ -18,7 +18,7 @@ from datasets import tree
 from datasets.predictions import PngFiles, prefix_of
 from datasets.sources import SourceConfig, eval_videos
 from datasets.submission import PREFIX, Benchmark, Values, folders_of, is_written, pack, write_video
-from scripts.answers import NetworkAnswers, add_network_arguments
+from scripts.answers import NetworkAnswers, add_network_arguments, network_settings
 from util import rle
 from util.distributed import World, join_world, leave_world
 from util.errors import InputError
@@ -71,7 +71,7 @@ def _files(options: argparse.Namespace, videos: Sequence[ReferringVideo]) -> tup
 
 def _segment(options: argparse.Namespace, split: str, videos: Sequence[ReferringVideo], world: World) -> None:
     """Write the PNGs of this rank's videos that are not there yet."""
-    answers = NetworkAnswers(options, world)
+    answers = NetworkAnswers(options.weights, world, **network_settings(options))
     about = {"dataset": options.dataset, "split": split, **answers.about}
     if world.is_main:
         _same_run(options.out / ABOUT, about)

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = ("main", "scripts", "engine", "models", "datasets", "util")  # each may import itself and those after it
 PACKAGES = ("scripts", "models", "datasets", "util")
 READS_DATA = ("teacher", "selection", "captioning")  # the parts of models that may import datasets
-LAZY = ("pycocotools", "fvcore", "av", "tensorboard")  # heavy or optional: imported by the function that needs them
+LAZY = ("pycocotools", "fvcore", "av", "tensorboard", "matplotlib", "h5py", "scipy")  # imported by what needs them
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("pretrained_weights/**/*.md")])
 
 

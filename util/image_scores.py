@@ -20,7 +20,7 @@ from util import rle
 from util.boxes import giou, masks_to_boxes
 from util.errors import InputError
 from util.scoring import Overlap, true_masks
-from util.types import Expression, ReferringVideo
+from util.types import Box, Expression, ReferringVideo
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -31,7 +31,7 @@ class Detection:
 
     score: float
     mask: rle.RLE
-    box: tuple[float, float, float, float] | None = None
+    box: Box | None = None
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,12 @@ def _score(
     if mask.shape != truth.shape:
         raise InputError(f"image {image}: the predicted mask is {mask.shape} and the true one {truth.shape}; fix it")
     counts = (np.count_nonzero(mask & truth), np.count_nonzero(mask), np.count_nonzero(truth))
-    given = None if best is None or best.box is None else torch.tensor(best.box)
-    box = _box(mask) if given is None else given
+    predicted = _box(mask) if best is None or best.box is None else torch.tensor(best.box)
+    given = [video.boxes[i] for i in expression.object_ids or () if video.boxes is not None and i in video.boxes]
+    wanted = torch.tensor(given[0]) if given else _box(truth)
     return ImageScore(
         image, video.id, expression.id, expression.text, expression.type, Overlap(*map(int, counts)),
-        float(giou(box, _box(truth))), counts[2] / truth.size, rle.encode(truth), detections,
+        float(giou(predicted, wanted)), counts[2] / truth.size, rle.encode(truth), detections,
     )  # fmt: skip
 
 
@@ -207,5 +208,5 @@ def coco_results(scores: Iterable[ImageScore]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _xywh(box: tuple[float, float, float, float]) -> list[float]:
+def _xywh(box: Box) -> list[float]:
     return [box[0], box[1], box[2] - box[0], box[3] - box[1]]

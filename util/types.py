@@ -7,7 +7,7 @@ L text tokens, C channels, H W input pixels, h w the stride-4 grid, K classes, N
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -17,6 +17,8 @@ from torch import Tensor
 
 # A frame's label for one object. Absent is supervised (no mask, low presence); ignore is not.
 ABSENT, PRESENT, IGNORE = 0, 1, 2
+
+Box = tuple[float, float, float, float]
 
 
 class FrameSource(Protocol):
@@ -65,6 +67,7 @@ class ReferringVideo:
 
     labelled  positions, ascending, of the only frames that `masks` knows (A2D: a few of each video); in all others it
               reads IGNORE. None: every frame is labelled
+    boxes     xyxy in pixels of the objects of an image, where a data set gives them beside the masks (RefCOCO)
     """
 
     id: str
@@ -73,6 +76,7 @@ class ReferringVideo:
     expressions: tuple[Expression, ...]
     masks: MaskSource | None = None
     labelled: tuple[int, ...] | None = None
+    boxes: Mapping[int, Box] | None = None
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def release(root: Path) -> Path:
     names = {7: "COCO_train2014_000000000007.jpg", 8: "COCO_train2014_000000000008.jpg"}
     for name in names.values():
         Image.new("RGB", (40, 30)).save(root / "train2014" / name)
-    box, common = [0, 0, 1, 1], {"area": 1.0, "iscrowd": 0, "category_id": 1}
+    box, common = [10, 5, 28.5, 23.75], {"area": 1.0, "iscrowd": 0, "category_id": 1}
     segments = {
         100: [[10, 5, 20, 5, 20, 15, 10, 15], [30.5, 20.25, 38, 22, 31, 28.75]],
         900100000101: {"size": [30, 40], "counts": [31, 5, 1200 - 36]},
@@ -156,6 +156,7 @@ def test_polygons_are_those_of_coco(tmp_path: Path) -> None:
     (root / "refcocog/refs(umd).p").write_bytes(pickle.dumps(references))
     convert("refcoco", root, root)
     (video,) = read_refcoco(root, "refcocog/train")
+    assert video.boxes == dict.fromkeys(polygons, (10.0, 5.0, 38.5, 28.75))  # what is annotated, not the masks' own
     for number, polygon in polygons.items():
         expected = coco.decode(coco.merge(coco.frPyObjects(polygon, 30, 40)))
         assert expected.any() and np.array_equal(video.masks.read(0, [number])[0][0], expected)
@@ -217,6 +218,7 @@ def first(content, key: str) -> dict:
         (lambda c: first(c, "images").update(type=[]), "a type is a word"),
         (lambda c: c["annotations"].pop(0), "no annotation"),
         (lambda c: first(c, "annotations").update(original_id=-1), "whole number"),
+        (lambda c: first(c, "annotations").update(bbox=[1, 2, 3, float("inf")]), "not x, y, width, height"),
         (lambda c: first(c, "annotations").update(segmentation=None), "no run-length mask"),
         (lambda c: first(c, "annotations").update(segmentation=[]), "no polygon"),
         (lambda c: first(c, "annotations").update(segmentation=[[1, 2, 3]]), "at least 3 points"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,9 @@ def test_given_boxes_go_before_the_masks() -> None:
     (score,) = score_images(lambda frame, asked: [[detection]], video(square(4)), named)
     assert score.box_giou == pytest.approx(1)
     assert score.iou == 0
+    annotated = replace(video(square(4)), boxes={1: (4.0, 2.0, 12.0, 6.0)})  # twice as wide as the mask
+    (score,) = score_images(lambda frame, asked: [[detection]], annotated, named)
+    assert score.box_giou == pytest.approx(0.5)
 
 
 def test_nothing_found_is_empty_and_nothing_to_find_is_right() -> None:
