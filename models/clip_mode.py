@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from models.inference import Inference, mask_confidence, query_scores
+from models.soft_masks import SoftMasks
 from models.windows import blocks, select_text
 from util import rle
 from util.decision import decide
@@ -35,14 +36,16 @@ class _Chosen:
 
 
 def segment_clips(
-    inference: Inference, frames: FrameSource, text: TextFeatures, report: Callable[[str, int, int], None]
-) -> tuple[list[list[rle.RLE]], np.ndarray, np.ndarray]:
+    inference: Inference, frames: FrameSource, text: TextFeatures, report: Callable[[str, int, int], None],
+    soft: SoftMasks | None = None,
+) -> tuple[list[list[rle.RLE]], np.ndarray, np.ndarray]:  # fmt: skip
     """Masks [E][T], score and presence of the chosen query [E, T].
 
     A forward holds `clip_window` frames, or the whole video under the protocol `fpn_window: all`, and one sentence. The
     query is the one whose class score, averaged over the frames, is best: over those of the forward, or over the whole
     video (protocol `query_scope`), for which every query's masks are kept, run-length coded, until its end. (A
-    decision for several queries takes each whose average passes; their masks are united.)
+    decision for several queries takes each whose average passes; their masks are united.) `soft` keeps what stands
+    behind the masks; until the query is chosen, all queries' logits are then held instead of their coded masks.
     """
     length = len(frames) if inference.protocol.fpn_window == "all" else inference.config.clip_window
     clips = blocks(len(frames), length, 1)
@@ -58,13 +61,13 @@ def segment_clips(
             read = inference.segmenter.encode_expressions(video, select_text(text, [e]))
             clip = _read(inference, inference.segmenter.decode(read))
             if at_once:
-                _choose(inference, [clip], chosen[e])
+                _choose(inference, [clip], chosen[e], e, soft)
             else:
-                waiting[e].append(_coded(inference, clip))
+                waiting[e].append(_coded(inference, clip) if soft is None else clip)
         report("scoring", frames_of_clip.stop, len(frames))
-    for clips_of_sentence, answer in zip(waiting, chosen, strict=True):
-        if clips_of_sentence:
-            _choose(inference, clips_of_sentence, answer)
+    for e in sentences:
+        if waiting[e]:
+            _choose(inference, waiting[e], chosen[e], e, soft)
     return (
         [answer.masks for answer in chosen],
         np.array([answer.scores for answer in chosen], np.float32),
@@ -91,7 +94,7 @@ def _coded(inference: Inference, clip: _Clip) -> _Clip:
     return _Clip(clip.scores_TQ, clip.presence_TQ, coded)
 
 
-def _choose(inference: Inference, clips: list[_Clip], answer: _Chosen) -> None:
+def _choose(inference: Inference, clips: list[_Clip], answer: _Chosen, sentence: int, soft: SoftMasks | None) -> None:
     """Decide for one query, or several, for all frames of the clips, and add them to the sentence's answer."""
     scores_TQ = torch.cat([clip.scores_TQ for clip in clips])
     presence_TQ = torch.cat([clip.presence_TQ for clip in clips])
@@ -104,6 +107,8 @@ def _choose(inference: Inference, clips: list[_Clip], answer: _Chosen) -> None:
         if picks and presence >= inference.presence_below:
             if isinstance(queries, Tensor):
                 mask_HW = inference.finish(queries[picks]).max(0)
+                if soft is not None:
+                    soft.keep(sentence, len(answer.masks), queries[picks].amax(0))
             else:
                 mask_HW = np.stack([rle.decode(queries[q]) for q in picks]).max(0)
         answer.masks.append(rle.encode(mask_HW))

@@ -155,13 +155,16 @@ class Inference:
         return Answers(logits_EThw, *scalars)
 
     def finish(self, logits_Nhw: Tensor) -> np.ndarray:
-        """Logits at stride 4 -> masks bool [N, H, W] at the source's size, by the protocol's way of upsampling."""
+        """Logits at stride 4 -> masks bool [N, H, W] at the source's size."""
+        return (self.enlarged(logits_Nhw) > _logit(self.config.threshold)).cpu().numpy()
+
+    def enlarged(self, logits_Nhw: Tensor) -> Tensor:
+        """Logits at stride 4 -> logits [N, H, W] at the source's size, by the protocol's way of upsampling."""
         x = logits_Nhw[:, None]
         if self.protocol.mask_upsample == "crop":
             height, width = self.canvas
             x = F.interpolate(x, scale_factor=STRIDE, mode="bilinear", align_corners=False)[..., :height, :width]
-        x = F.interpolate(x, self.source, mode="bilinear", align_corners=False)
-        return (x[:, 0] > _logit(self.config.threshold)).cpu().numpy()
+        return F.interpolate(x, self.source, mode="bilinear", align_corners=False)[:, 0]
 
     def handed_on(self, logits_hw: Tensor, mask_HW: np.ndarray) -> Tensor:
         """The mask as the next frame's reference, 0..1: the soft one, or the finished one under the protocol `hard`."""

@@ -17,6 +17,7 @@ from models.clip_mode import segment_clips
 from models.inference import Inference, InferenceConfig, clean_sentences, evaluating, overlap
 from models.propagation import Key, propagate
 from models.segmenter import Segmenter
+from models.soft_masks import SoftMasks
 from models.windows import FeatureCache
 from util import rle
 from util.errors import InputError
@@ -68,12 +69,15 @@ def segment_video(
     *,
     keys: Mapping[int, tuple[int, np.ndarray]] | None = None,
     progress: Progress | None = None,
+    soft: SoftMasks | None = None,
 ) -> VideoResult:
     """Segment what each sentence refers to.
 
     `keys` gives some sentences (by index) a key frame and its mask bool [H, W] to track from, instead of the network's
-    own. `progress` is called with (stage, done, total). Raises InputError for no frames, no or empty sentences, keys
-    that do not fit the video, and weights that do not give numbers.
+    own. `progress` is called with (stage, done, total). `soft` is filled with the masks before the threshold.
+
+    Raises InputError for no frames, no or empty sentences, keys that do not fit the video, and weights that do not give
+    numbers.
     """
     if len(frames) == 0:
         raise InputError("the video has no frames; give at least one")
@@ -81,18 +85,21 @@ def segment_video(
     with evaluating(segmenter):
         inference = Inference(segmenter, config or InferenceConfig(), frames.size)
         cleaned = clean_sentences(sentences, inference.protocol.eval_text)
+        if soft is not None:
+            soft.begin(inference)
         given = _checked_keys(keys or {}, inference, len(frames), len(cleaned))
         text = segmenter.encode_text([cleaned])
         if inference.config.mode == "clip":
             if given:
                 raise InputError("clip mode tracks from no key; leave the keys out, or use mode track")
-            masks, scores_ET, presence_ET = segment_clips(inference, frames, text, report)
+            masks, scores_ET, presence_ET = segment_clips(inference, frames, text, report, soft)
             key_E = np.full(len(cleaned), -1)
         else:
             cache = FeatureCache(inference, frames, text)
             first = score_frames(inference, cache, len(cleaned), report)
             chosen = [given.get(e) or choose_key(first, e, inference.presence_below) for e in range(len(cleaned))]
-            masks, presence_ET = propagate(inference, cache, cleaned, chosen, _counter("tracking", report, first))
+            count = _counter("tracking", report, first)
+            masks, presence_ET = propagate(inference, cache, cleaned, chosen, count, soft)
             scores_ET = first.scores_ET
             key_E = np.array([-1 if key is None else key.frame for key in chosen])
     return VideoResult(tuple(sentences), frames.size, masks, scores_ET, presence_ET, key_E, str(inference.config.mode))

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from models.inference import Answer, Inference, overlap
+from models.soft_masks import SoftMasks
 from models.windows import Block, FeatureCache, join, join_text, select_text, take
 from util import rle
 from util.types import ExpressionFeatures, TextFeatures
@@ -68,11 +69,15 @@ class SentenceState:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a sentence in a frame: the finished mask bool [H, W], the presence behind it, and its origin."""
+    """What became of a sentence in a frame: the finished mask bool [H, W], the presence behind it, and its origin.
+
+    `logits_hw` is the mask before it was finished; None where there is none, or the mask was given.
+    """
 
     mask_HW: np.ndarray
     presence: float
     origin: Literal["key", "tracked", "found", "absent"]
+    logits_hw: Tensor | None = None
 
 
 def start(
@@ -85,7 +90,9 @@ def start(
     soft = inference.as_reference(finished) if given else inference.handed_on(answer.logits_hw, finished)
     state.missed = 0
     state.reference = Reference(frame, now, soft, pixels_CHW.clone()) if inference.tracks else None
-    return Outcome(finished, 1.0 if given else answer.presence, "key")
+    if given:
+        return Outcome(finished, 1.0, "key")
+    return Outcome(finished, answer.presence, "key", answer.logits_hw)
 
 
 def advance(
@@ -113,7 +120,7 @@ def advance(
         if inference.tracks:
             soft = inference.handed_on(answer.logits_hw, mask_HW)
             states[n].reference = Reference(frame, take(now, [n], [0]), soft, pixels_CHW.clone())
-        outcomes.append(Outcome(mask_HW, answer.presence, origin))
+        outcomes.append(Outcome(mask_HW, answer.presence, origin, answer.logits_hw))
     return outcomes
 
 
@@ -173,12 +180,13 @@ def _better_key(inference: Inference, state: SentenceState, tracked: Answer, fir
 
 def propagate(
     inference: Inference, cache: FeatureCache, sentences: Sequence[str], keys: Sequence[Key | None],
-    report: Callable[[int], None],
+    report: Callable[[int], None], soft: SoftMasks | None = None,
 ) -> tuple[list[list[rle.RLE]], np.ndarray]:  # fmt: skip
     """Masks [E][T] and presence [E, T], walking from each sentence's key to the end, then to the beginning.
 
     A sentence without a key (None) is absent everywhere. Under the protocol `skipped`, the frames next to the key keep
-    their first-pass mask and are not tracked from (spec 2.6). `report` is told of finished masks, a few at a time.
+    their first-pass mask and are not tracked from (spec 2.6). `report` is told of finished masks, a few at a time;
+    `soft` keeps what stands behind them.
     """
     frames = len(cache.frames)
     nothing = rle.encode(np.zeros(inference.source, bool))
@@ -188,6 +196,8 @@ def propagate(
         for e, frame, outcome in _walk(inference, cache, sentences, keys, direction):
             if outcome.mask_HW.any():
                 masks_ET[e][frame] = rle.encode(outcome.mask_HW)
+            if soft is not None and outcome.logits_hw is not None:
+                soft.keep(e, frame, outcome.logits_hw)
             presence_ET[e, frame] = outcome.presence
             report(1)
     report(frames * sum(key is None for key in keys))
@@ -233,4 +243,4 @@ def _start_from_key(inference: Inference, seen: Block, state: SentenceState, sen
 
 
 def _first_pass(inference: Inference, answer: Answer) -> Outcome:
-    return Outcome(inference.finish(answer.logits_hw[None])[0], answer.presence, "found")
+    return Outcome(inference.finish(answer.logits_hw[None])[0], answer.presence, "found", answer.logits_hw)

@@ -7,7 +7,7 @@ Each has the same three methods, one for each way in which a benchmark asks: `ma
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -18,7 +18,7 @@ from datasets import tree
 from datasets.predictions import PngFiles, masks_of, prefix_of
 from util import rle
 from util.controls import Baseline, answer_with_one_object, true_keys
-from util.davis_scores import SETS, Labels, labels_from_masks
+from util.davis_scores import SETS, Labels, labels_from_probabilities
 from util.distributed import World
 from util.errors import InputError
 from util.image_scores import Detection, detections_by_image
@@ -51,7 +51,11 @@ class BaselineAnswers:
 
     def labels(self, number: int, video: ReferringVideo) -> Labels:
         masks = self.masks(number, video)
-        return labels_from_masks(masks, np.ones((len(masks), len(video.frames))), video)
+
+        def sure(frame: int, places: Sequence[int]) -> np.ndarray:
+            return np.stack([rle.decode(masks[place][frame]) for place in places])
+
+        return labels_from_probabilities(sure, video)
 
     def detections(self, number: int, video: ReferringVideo, image_id: ImageId) -> Detect:
         masks = self.masks(number, video)
@@ -86,28 +90,32 @@ class NetworkAnswers:
             "inference": asdict(self.config),
         }
 
-    def _segment(self, video: ReferringVideo) -> Any:
+    def masks(self, number: int, video: ReferringVideo) -> Masks:
         from models.key_frame import segment_video
 
-        sentences = [expression.text for expression in video.expressions]
         keys = true_keys(video) if self.true_key else None
-        return segment_video(self.segmenter, video.frames, sentences, self.config, keys=keys)
-
-    def masks(self, number: int, video: ReferringVideo) -> Masks:
-        return self._segment(video).masks
+        return segment_video(self.segmenter, video.frames, _sentences(video), self.config, keys=keys).masks
 
     def labels(self, number: int, video: ReferringVideo) -> Labels:
-        result = self._segment(video)
-        return labels_from_masks(result.masks, result.presence_ET, video)
+        from models.key_frame import segment_video
+        from models.soft_masks import SoftMasks
+
+        soft = SoftMasks()
+        segment_video(self.segmenter, video.frames, _sentences(video), self.config, soft=soft)
+        return labels_from_probabilities(soft.probabilities, video)
 
     def detections(self, number: int, video: ReferringVideo, image_id: ImageId) -> Detect:
         from models.all_queries import detect
 
         def asked(frame: int, sentences: list[int]) -> list[list[Detection]]:
-            texts = [video.expressions[e].text for e in sentences]
+            texts = [_sentences(video)[e] for e in sentences]
             return detect(self.segmenter, video.frames, frame, texts, self.config)
 
         return asked
+
+
+def _sentences(video: ReferringVideo) -> list[str]:
+    return [expression.text for expression in video.expressions]
 
 
 class FileAnswers:

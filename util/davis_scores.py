@@ -15,16 +15,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from util import rle
 from util.errors import InputError
 from util.metrics import Statistics, pairwise, statistics
-from util.scoring import Masks, means
+from util.scoring import means
 from util.types import ReferringVideo
 
 VOID = 255  # id of the pixels that are left out
 SETS = 4  # annotators x (first frame, whole video)
 MOST = 20  # predicted objects of a video that the unsupervised task allows
 Matching = Literal["published", "strict"]
+LEAST = 0.5  # probability of an object's pixel
 MATCHINGS: tuple[Matching, ...] = ("published", "strict")
 Labels = Callable[[int, int], np.ndarray]  # (annotation set, frame) -> object ids uint8 [H, W]
 
@@ -64,19 +64,23 @@ def annotation_sets(video: ReferringVideo) -> list[dict[int, int]]:
     return sets
 
 
-def labels_from_masks(masks_ET: Masks, priority_ET: np.ndarray, video: ReferringVideo) -> Labels:
-    """The map of object ids that a set's sentences make together.
+def labels_from_probabilities(
+    probabilities: Callable[[int, Sequence[int]], np.ndarray], video: ReferringVideo
+) -> Labels:
+    """The map of object ids that a set's sentences make together: each pixel goes to the most probable object.
 
-    Masks are probabilities of at least 0.5 against a background of 0.1 (ReferFormer), so a pixel belongs to an object
-    wherever one mask has it. Where several do, the sentence with the highest `priority_ET` [E, T] in that frame has it.
+    `probabilities(frame, places)` gives [N, H, W], 0..1, of the sentences at these places. Below 0.5 they count as 0
+    against a background of 0.1 (ReferFormer), so a pixel that no object has with 0.5 or more is background.
     """
     sets = annotation_sets(video)
 
     def labels(annotation_set: int, frame: int) -> np.ndarray:
-        drawn = np.zeros(video.frames.size, np.uint8)
-        objects = sets[annotation_set].items()
-        for object_id, place in sorted(objects, key=lambda item: float(priority_ET[item[1], frame])):
-            drawn[rle.decode(masks_ET[place][frame])] = object_id
+        objects = sets[annotation_set]
+        if not objects:
+            return np.zeros(video.frames.size, np.uint8)
+        found = probabilities(frame, list(objects.values()))
+        drawn = np.array(list(objects), np.uint8)[found.argmax(0)]
+        drawn[found.max(0) < LEAST] = 0
         return drawn
 
     return labels

@@ -10,6 +10,7 @@ import torch
 
 from models.inference import Inference, mask_confidence, network_size, overlap
 from models.key_frame import FirstPass, InferenceConfig, VideoResult, choose_key, segment_video
+from models.soft_masks import SoftMasks
 from models.windows import FeatureCache, blocks, windows_of
 from tests.fakes import SIZE, FakeSegmenter, Squares, agree, moving
 from util import rle
@@ -298,6 +299,25 @@ def test_progress_ends_at_its_total() -> None:
     assert [s for s in seen if s[0] == "scoring"][-1] == ("scoring", 7, 7)
     assert seen[-1] == ("tracking", 14, 14)
     assert [done for stage, done, _ in seen if stage == "tracking"] == sorted(d for s, d, _ in seen if s == "tracking")
+
+
+# --- masks before the threshold
+
+
+@pytest.mark.parametrize(
+    "mode, switches",
+    [("track", {}), ("track", {"track_adjacent": "skipped"}), ("clip", {}), ("clip", {"query_scope": "forward"})],
+)
+def test_soft_masks_are_what_the_finished_ones_come_from(mode: str, switches: dict[str, str]) -> None:
+    rows = [*moving(5), *moving(4, colour="green", top=24), [("red", 0, 0, 0.6), ("green", 40, 40, 0.6)]]
+    config = replace(CONFIG, mode=mode, clip_window=4)
+    network, soft = FakeSegmenter(protocol=replace(CORRECTED, **switches)), SoftMasks()
+    result = segment_video(network, Squares(rows), ["red", "green", "blue"], config, soft=soft)
+    assert 0 < sum(masks_of(result, e).any((1, 2)).sum() for e in range(3)) < 2 * len(rows)
+    for frame in range(len(rows)):
+        probabilities = soft.probabilities(frame, [2, 0, 1])
+        assert probabilities.dtype == np.float32 and probabilities.min() >= 0 and probabilities.max() <= 1
+        assert np.array_equal(probabilities > 0.5, result.frame_masks(frame)[[2, 0, 1]])
 
 
 # --- clip mode

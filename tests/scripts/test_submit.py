@@ -46,11 +46,15 @@ def network(tree: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> list[lis
     """A stand-in that answers with the truth; lists what it was asked."""
     asked: list[list[str]] = []
 
-    def segment(_: Any, frames: FrameSource, sentences: list[str], config: Any, *, keys: Any = None) -> Any:
+    def segment(
+        _: Any, frames: FrameSource, sentences: list[str], config: Any, *, keys: Any = None, soft: Any = None
+    ) -> Any:
         asked.append(sentences)
         video = next(v for v in videos_of(*tree) if [e.text for e in v.expressions] == sentences)
         masks = truth(video)
-        return SimpleNamespace(masks=masks, presence_ET=np.ones((len(masks), len(frames))))
+        if soft is not None:
+            soft.probabilities = lambda frame, places: np.stack([rle.decode(masks[e][frame]) for e in places])
+        return SimpleNamespace(masks=masks)
 
     loaded = SimpleNamespace(config=SimpleNamespace(protocol=SimpleNamespace(name="corrected")))
     monkeypatch.setattr("models.checkpoint.load_segmenter", lambda *a, **k: loaded)

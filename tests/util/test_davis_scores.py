@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from util import rle
-from util.davis_scores import VOID, labels_from_masks, score_davis_video, summarise_davis
+from util.davis_scores import VOID, labels_from_probabilities, score_davis_video, summarise_davis
 from util.errors import InputError
 from util.types import Expression, ReferringVideo
 
@@ -87,13 +86,15 @@ def test_missing_and_additional_ids() -> None:
         score_davis_video(lambda s, t: np.zeros((3, 4), np.uint8), video(labels))
 
 
-def test_where_masks_overlap_the_surer_sentence_has_the_pixels() -> None:
-    whole = rle.encode(np.ones(SIZE, bool))
-    part = np.zeros(SIZE, bool)
-    part[:10] = True
-    asked = video(truth())
-    masks = [[whole if e < 4 else rle.encode(part)] * FRAMES for e in range(8)]
-    priority = np.array([[0.6] * FRAMES] * 4 + [[0.9] * FRAMES] * 4)
-    drawn = labels_from_masks(masks, priority, asked)(2, 0)
-    assert (drawn[:10] == 2).all() and (drawn[10:] == 1).all()
-    assert (labels_from_masks(masks, 1 - priority, asked)(2, 0) == 1).all()
+def test_a_pixel_goes_to_its_most_probable_object() -> None:
+    """Sentences 0 to 3 ask for object 1, 4 to 7 for object 2."""
+
+    def probabilities(frame: int, places: Sequence[int]) -> np.ndarray:
+        assert (frame, list(places)) == (3, [2, 6])
+        found = np.full((2, *SIZE), 0.49, np.float32)  # no object's, though above the background's 0.1
+        found[0, :20], found[1, :10], found[1, 10:15], found[1, 25:30] = 0.6, 0.9, 0.55, 0.5
+        return found
+
+    drawn = labels_from_probabilities(probabilities, video(truth()))(2, 3)
+    rows = [2] * 10 + [1] * 10 + [0] * 5 + [2] * 5 + [0] * 10
+    assert np.array_equal(drawn, np.array(rows, np.uint8)[:, None].repeat(SIZE[1], 1))
