@@ -37,24 +37,19 @@ class SourceConfig:
     skip_bad: bool = False  # set videos aside that cannot be read from end to end; all are read once, before the first
 
 
+@cache
 def eval_videos(source: SourceConfig) -> Sequence[ReferringVideo]:
     """All videos of a source, read when they are indexed; with `skip_bad` as `GoodVideos`.
 
+    The list is kept, because training asks for the same source several times and a large one takes seconds to read.
     Raises InputError when the source is not there, and without `skip_bad` when a video is not described properly.
     """
     if source.kind == "synthetic":
         return SyntheticVideos(source.synthetic or SyntheticConfig())
     if not source.root:
         raise InputError(f"the {source.kind} source has no root; set it to the folder of the data set")
-    if source.skip_bad:
-        return _good_videos(source)
-    return reader(source.kind)(source.root, source.split).check()
-
-
-@cache
-def _good_videos(source: SourceConfig) -> GoodVideos:
-    """Kept, because training asks for the same source twice, and all of it is read each time."""
-    return GoodVideos(reader(source.kind)(source.root, source.split))
+    videos = reader(source.kind)(source.root, source.split)
+    return GoodVideos(videos) if source.skip_bad else videos.check()
 
 
 def reader(kind: str) -> Callable[[str | Path, str], tree.LazyVideos]:

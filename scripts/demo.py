@@ -20,7 +20,7 @@ from util.types import Expression, ReferringVideo
 HELP = "segment a held-out video with the tiny model that ships, and score it against the truth"
 SEED = 3_000_000  # training takes seed 1, validation 2,000,000
 SIZE = (192, 320)  # twice the network's input, so that the overlay can be looked at
-VIDEO = 2  # all three of its sentences are answered; of 50 others' appearance sentences one in six is not (the card)
+VIDEO = 2  # one that it answers well; of 50 videos' appearance sentences it fails one in six (the card)
 SENTENCES = 4
 PASS = 0.60  # J&F below which the demo fails
 
@@ -88,7 +88,7 @@ def _next_steps(out: Path) -> str:
     return f"""
 Look at {out}/contact_sheet.png and {out}/overlay.mp4, then:
 
-  python main.py demo --video 3                                    another held-out video, one that it gets wrong
+  python main.py demo --video 1                                    another held-out video, one that it gets wrong
   python main.py segment VIDEO -e "the red ring" -e "the star"     your own video, folder of frames or image
   python main.py train --config configs/tiny.yaml                  train this model yourself
 
