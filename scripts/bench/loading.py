@@ -161,7 +161,7 @@ def main() -> None:
     if rows[1:]:
         print(table([{"processes": row["processes"], "clips/s": row["clips/s"]} for row in rows]))
     if options.out is not None:
-        about = {name: str(value) for name, value in vars(options).items()}
+        about = {name: str(value) for name, value in vars(options).items() if name != "out"}
         result = write_json(
             options.out / f"loading_{options.layout}.json", {"options": about, **provenance(), "rows": rows}
         )
