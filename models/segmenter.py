@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from models.backbone import Backbone, BackboneConfig, build_backbone
 from models.fusion import FeatureResizer, VisionLanguageFusion
 from models.grounding import GroundingHead
+from models.levels import LEVELS, input_projections, level_slices, padding_mask, valid_ratio
 from models.mask_head import dynamic_masks, parameter_count
 from models.mlp import MLP
 from models.pixel_decoder import PixelDecoder
@@ -33,7 +33,6 @@ from models.transformer import DecoderOutput, DeformableTransformer, LayerSizes,
 from util.protocol import CORRECTED, Protocol
 from util.types import ExpressionFeatures, GroundingMaps, Prediction, TextFeatures, TrackingMemory, VideoFeatures
 
-LEVELS = 4
 SMALLEST_SIDE = 29
 CLASS_PRIOR = 0.01
 
@@ -78,7 +77,7 @@ class Segmenter(nn.Module):
         body = self.backbone[0]
         assert isinstance(body, Backbone)
         channels = body.channels
-        self.input_proj = _input_projections(channels, dim)
+        self.input_proj = input_projections(channels, dim)
         self.query_embed = nn.Embedding(config.queries, dim)
         sizes = LayerSizes(dim, config.heads, LEVELS, config.points, config.feedforward, config.dropout)
         self.transformer = DeformableTransformer(sizes, encoder_layers=config.encoder_layers, decoder_layers=layers)
@@ -130,7 +129,7 @@ class Segmenter(nn.Module):
         features = self.backbone[0](frames_BTCHW)
         levels = [*features[1:], features[-1]]
         projected = tuple(project(level) for project, level in zip(self.input_proj, levels, strict=True))
-        mask = _padding(sizes, height, width)
+        mask = padding_mask(sizes, height, width)
         grids = [features[0].shape[-2:], *(level.shape[-2:] for level in projected)]
         padding = tuple(F.interpolate(mask[:, None].float(), size=g).to(torch.bool)[:, 0] for g in grids)
         return VideoFeatures(features, projected, padding, sizes, times_BT, padded)
@@ -173,7 +172,7 @@ class Segmenter(nn.Module):
         positions = self._positions(video)
         fused, shapes, padding = self._fuse(video, text)
         memory, ratios = self._encode(video, fused, shapes, padding, positions[1:])
-        starts = _level_slices(shapes)
+        starts = level_slices(shapes)
         pyramid = tuple(
             memory[:, s].transpose(1, 2).unflatten(-1, shape) for s, shape in zip(starts[:3], shapes[:3], strict=True)
         )
@@ -235,7 +234,7 @@ class Segmenter(nn.Module):
         ]
         copies = fused_NSC.shape[0] // video.sizes_B2.shape[0]
         position = torch.cat(embedded, 1).repeat_interleave(copies, 0)
-        ratios = torch.stack([_valid_ratio(m, fused_NSC.dtype) for m in video.padding[1:]], 1)
+        ratios = torch.stack([valid_ratio(m, fused_NSC.dtype) for m in video.padding[1:]], 1)
         ratios = ratios.repeat_interleave(copies, 0)
         masked = padding_NS if video.padded else None
         return self.transformer.encoder(fused_NSC, position, ratios, shapes, masked), ratios
@@ -378,34 +377,3 @@ def _controller(dim: int, written: int) -> MLP:
         else:
             nn.init.xavier_uniform_(parameter)
     return controller
-
-
-def _input_projections(channels: tuple[int, ...], dim: int) -> nn.ModuleList:
-    """1x1 convolutions on C3 to C5 and a strided 3x3 on C5 for the fourth level, each with GroupNorm."""
-    projections = [nn.Conv2d(c, dim, 1) for c in channels[1:]]
-    projections.append(nn.Conv2d(channels[-1], dim, 3, stride=2, padding=1))
-    for conv in projections:
-        nn.init.xavier_uniform_(conv.weight)
-        assert conv.bias is not None
-        nn.init.zeros_(conv.bias)
-    return nn.ModuleList(nn.Sequential(conv, nn.GroupNorm(32, dim)) for conv in projections)
-
-
-def _padding(sizes_B2: Tensor, height: int, width: int) -> Tensor:
-    """Padding mask [B, H, W]; frames lie at the top left."""
-    rows = torch.arange(height, device=sizes_B2.device) >= sizes_B2[:, :1]
-    columns = torch.arange(width, device=sizes_B2.device) >= sizes_B2[:, 1:]
-    return rows[:, :, None] | columns[:, None, :]
-
-
-def _valid_ratio(padding_BHW: Tensor, dtype: torch.dtype) -> Tensor:
-    """(width, height) share [B, 2] of the level that is not padding, from its first row and column."""
-    valid = (~padding_BHW).to(torch.promote_types(dtype, torch.float32))
-    return torch.stack((valid[:, 0].mean(-1), valid[:, :, 0].mean(-1)), -1)
-
-
-def _level_slices(shapes: Shapes) -> list[slice]:
-    starts = [0]
-    for h, w in shapes:
-        starts.append(starts[-1] + h * w)
-    return [slice(a, b) for a, b in pairwise(starts)]
