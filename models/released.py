@@ -18,8 +18,8 @@ from torch import Tensor
 
 from models.backbone import BackboneConfig
 from models.fitting import Fit, empty_segmenter, fit, shorten
-from models.mask_head import parameter_count
 from models.levels import LEVELS
+from models.mask_head import parameter_count
 from models.segmenter import SegmenterConfig
 from models.text_encoder import ROBERTA_BASE, TextEncoderConfig
 from util.errors import InputError
