@@ -122,13 +122,13 @@ def main() -> None:
         {
             "part": part,
             "parameters (M)": counts.get(part, 0) / 1e6,
-            "multiply-adds (G)": work[part] / 1e9 if work else None,
+            "multiply-adds of a window (G)": work[part] / 1e9 if work else None,
         }
         for part in (work or counts)
     ]
     total = {
         "parameters (M)": sum(counts.values()) / 1e6,
-        "multiply-adds (G)": sum(work.values()) / 1e9 if work else None,
+        "multiply-adds of a window (G)": sum(work.values()) / 1e9 if work else None,
     }
     print(table([*rows, {"part": "all", **total}]))
     saving = encode_once(work) if work else None

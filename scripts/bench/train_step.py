@@ -98,7 +98,8 @@ def main() -> None:
     if work:
         print(f"forward, one clip: {sum(work.values()) / 1e9:.1f} G multiply-adds; backward about twice as much")
     if options.out is not None:
-        about = {"config": to_dict(config), "file": options.config, **provenance(join_world(options.device).device)}
+        told = to_dict(replace(config, output_dir=Path()))  # the folder is gone
+        about = {"config": told, "file": options.config, **provenance(join_world(options.device).device)}
         name = f"train_step_{Path(options.config).stem}.json"
         print(f"wrote {write_json(options.out / name, {**about, **measured})}")
     leave_world()
