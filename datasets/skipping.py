@@ -6,11 +6,11 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import overload
 
 from tqdm import tqdm
 
 from datasets.check.reading import read_video
+from datasets.video_list import VideoList
 from util.errors import InputError
 from util.types import ReferringVideo
 
@@ -23,7 +23,7 @@ class Skipped:
     reason: str
 
 
-class GoodVideos(Sequence[ReferringVideo]):
+class GoodVideos(VideoList):
     """Those of `videos` that can be read from end to end; `skipped` lists the others.
 
     Everything is read once when this is made, on all cores, and not when a video's turn comes: so the number of videos
@@ -51,16 +51,9 @@ class GoodVideos(Sequence[ReferringVideo]):
     def __len__(self) -> int:
         return len(self._good)
 
-    @overload
-    def __getitem__(self, index: int) -> ReferringVideo: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[ReferringVideo]: ...
-
-    def __getitem__(self, index: int | slice) -> ReferringVideo | list[ReferringVideo]:
-        if isinstance(index, slice):
-            return [self._videos[place] for place in self._good[index]]
-        return self._videos[self._good[index]]
+    def video(self, number: int) -> ReferringVideo:
+        """One of the good ones."""
+        return self._videos[self._good[number]]
 
     def listing(self) -> str:
         """The videos set aside, a line each with its reason; empty when there are none."""

@@ -7,12 +7,13 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from datasets.video import FolderVideo
+from datasets.video_list import VideoList
 from util import rle
 from util.errors import InputError
 from util.types import ABSENT, PRESENT, ReferringVideo
@@ -21,7 +22,7 @@ JPEG_QUALITY = 95
 OFF_BY = 1  # pixels by which a mask may miss its frame's size: DAVIS has a mask of 853x480 for a frame of 854x480
 
 
-class LazyVideos(Sequence[ReferringVideo]):
+class LazyVideos(VideoList):
     """Videos by id, each built by `build(id)` when it is indexed."""
 
     def __init__(self, ids: Iterable[str], build: Callable[[str], ReferringVideo]) -> None:
@@ -31,16 +32,9 @@ class LazyVideos(Sequence[ReferringVideo]):
     def __len__(self) -> int:
         return len(self.ids)
 
-    @overload
-    def __getitem__(self, index: int) -> ReferringVideo: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[ReferringVideo]: ...
-
-    def __getitem__(self, index: int | slice) -> ReferringVideo | list[ReferringVideo]:
-        if isinstance(index, slice):
-            return [self._build(video) for video in self.ids[index]]
-        return self._build(self.ids[index])
+    def video(self, number: int) -> ReferringVideo:
+        """Built anew each time."""
+        return self._build(self.ids[number])
 
     def check(self) -> LazyVideos:
         """These videos, once each is known to be described properly; no frame or mask is read.

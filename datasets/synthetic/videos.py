@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
 
 import numpy as np
 
+from datasets.video_list import VideoList
 from util.errors import InputError
 from util.types import ABSENT, PRESENT, Expression, ReferringVideo
 
@@ -100,7 +100,7 @@ class SyntheticMasks:
         return masks, np.where(masks.any(axis=(1, 2)), PRESENT, ABSENT).astype(np.int8)
 
 
-class SyntheticVideos(Sequence[ReferringVideo]):
+class SyntheticVideos(VideoList):
     """`config.videos` videos; number n is a function of (config, n) alone and is made each time it is indexed."""
 
     def __init__(self, config: SyntheticConfig) -> None:
@@ -109,16 +109,8 @@ class SyntheticVideos(Sequence[ReferringVideo]):
     def __len__(self) -> int:
         return self.config.videos
 
-    @overload
-    def __getitem__(self, index: int) -> ReferringVideo: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[ReferringVideo]: ...
-
-    def __getitem__(self, index: int | slice) -> ReferringVideo | list[ReferringVideo]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        number = range(len(self))[index]
+    def video(self, number: int) -> ReferringVideo:
+        """Rendered when its frames are asked for."""
         config = self.config
         world, said = self.program(number)
         renderer = Renderer(world, config.height, config.width, (config.seed, number, _BACKDROP))

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,6 +30,7 @@ from datasets.clips import ClipConfig, ClipDataset, collate
 from datasets.loader import DataConfig, train_batches
 from datasets.sources import LAYOUTS, SourceConfig, eval_videos, write_layout
 from datasets.synthetic import SyntheticConfig, SyntheticVideos
+from datasets.video_list import VideoList
 from util.errors import InputError
 from util.report import provenance, table, write_json
 from util.types import FrameSource, MaskSource, ReferringVideo
@@ -52,7 +53,7 @@ class Clock:
         self.calls[name] = self.calls.get(name, 0) + 1
 
 
-class TimedVideos(Sequence[ReferringVideo]):
+class TimedVideos(VideoList):
     """The same videos, with the time that opening them and decoding their frames and masks takes put on a clock."""
 
     def __init__(self, videos: Sequence[ReferringVideo], clock: Clock) -> None:
@@ -61,17 +62,10 @@ class TimedVideos(Sequence[ReferringVideo]):
     def __len__(self) -> int:
         return len(self._videos)
 
-    @overload
-    def __getitem__(self, index: int) -> ReferringVideo: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[ReferringVideo]: ...
-
-    def __getitem__(self, index: int | slice) -> ReferringVideo | list[ReferringVideo]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
+    def video(self, number: int) -> ReferringVideo:
+        """The same, timed."""
         with self._clock.count("opening"):
-            video = self._videos[index]
+            video = self._videos[number]
             _ = video.frames.size  # of a folder: from its first frame's header
         masks = video.masks and _TimedMasks(video.masks, self._clock)
         return replace(video, frames=_TimedFrames(video.frames, self._clock), masks=masks)
