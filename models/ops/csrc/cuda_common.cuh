@@ -126,6 +126,7 @@ __device__ void reduce(R* at, R x) {
 // In floating point, by atomics whose order is the hardware's: the last bits differ from run to run.
 template <typename R>
 struct FloatSums {
+  static constexpr int kMinBlocks = 0;  // as many as the compiler thinks best
   R* sums;
   __device__ void prepare() {}
   __device__ __forceinline__ void add(R* at, R x) const { reduce(at, x); }
@@ -153,6 +154,7 @@ __device__ inline bool fixed_point_exponent(const unsigned* bounds, double terms
 // In 64-bit integers: additions commute exactly, so every run gives the same bits.
 template <typename R>
 struct FixedSums {
+  static constexpr int kMinBlocks = 2;  // at most 128 registers: aiming at 3 blocks, sm_100's compiler spills
   long long* sums;
   const unsigned* bounds;
   double terms;

@@ -159,7 +159,7 @@ __device__ __forceinline__ float4 transposed_sums(const Leaf& leaf, int k, int l
 }
 
 template <typename T, int D, int SPLIT, typename Sums>
-__global__ __launch_bounds__(MSDA_BLOCK) void vector_backward(
+__global__ __launch_bounds__(MSDA_BLOCK, Sums::kMinBlocks) void vector_backward(
     const __grid_constant__ Problem problem, const T* __restrict__ grad_out, const T* __restrict__ value,
     const float2* __restrict__ loc, const float* __restrict__ attn, Sums sums, float2* __restrict__ grad_loc,
     float* __restrict__ grad_attn) {
