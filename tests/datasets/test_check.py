@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from datasets.ref_youtube_vos import write_ref_youtube_vos
 from datasets.sources import Layout, write_layout
 from datasets.synthetic import SyntheticConfig, SyntheticVideos
 from main import main
+from tests.trees import edit
 from util import rle
 
 WORLD = SyntheticVideos(SyntheticConfig(seed=5, videos=2, frames=3, height=24, width=32))
@@ -32,12 +32,6 @@ def tree(tmp_path: Path) -> Path:
     """A tree in Ref-YouTube-VOS layout."""
     write_ref_youtube_vos(WORLD, tmp_path / "tree", "train")
     return tmp_path / "tree"
-
-
-def edit(path: Path, change: Callable[[Any], Any]) -> None:
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
 
 
 def found(report: Report, *, faults: bool) -> list[tuple[str, str]]:

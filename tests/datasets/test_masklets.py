@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from datasets.masklets import read_masklets, write_masklets
 from datasets.mevis import read_mevis
 from datasets.synthetic import SyntheticConfig, SyntheticVideos
+from tests.trees import copy, edit
 from util import rle
 from util.errors import InputError
 from util.types import IGNORE, Expression, ReferringVideo
@@ -51,16 +51,6 @@ def tree(tmp_path_factory) -> Path:
     written = write_masklets(WORLD, root, "train")
     assert (written.videos, written.expressions, written.left_out) == (3, sum(len(v.expressions) for v in WORLD), ())
     return root
-
-
-def copy(tree: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tree, tmp_path / "tree"))
-
-
-def edit(path: Path, change) -> None:
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
 
 
 def test_round_trip_is_exact(tree: Path) -> None:

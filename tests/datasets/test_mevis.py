@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from PIL import Image
 
 from datasets.mevis import read_mevis, write_mevis
 from datasets.synthetic import SyntheticConfig, SyntheticVideos
+from tests.trees import copy, edit
 from util import rle
 from util.errors import InputError
 from util.types import ABSENT, PRESENT
@@ -25,17 +25,6 @@ def tree(tmp_path_factory) -> Path:
     written = write_mevis(WORLD, root, "valid_u")
     assert (written.videos, written.expressions, written.left_out) == (3, sum(len(v.expressions) for v in WORLD), ())
     return root
-
-
-def copy(tree: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tree, tmp_path / "tree"))
-
-
-def edit(root: Path, name: str, change) -> None:
-    path = root / "valid_u" / name
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
 
 
 def test_round_trip_is_exact(tree: Path) -> None:
@@ -104,7 +93,7 @@ def test_official_valid_has_no_answers(tree: Path, tmp_path: Path) -> None:
             entry["expressions"] = {key: {"exp": value["exp"]} for key, value in entry["expressions"].items()}
             del entry["fps"]
 
-    edit(root, "meta_expressions.json", strip)
+    edit(root / "valid_u" / "meta_expressions.json", strip)
     for video in read_mevis(root, "valid_u"):
         assert video.masks is None and all(e.object_ids is None for e in video.expressions)
         assert video.frames.fps == 6
@@ -119,7 +108,7 @@ def test_ids_may_be_strings_or_a_single_number(tree: Path, tmp_path: Path) -> No
                 ids = [str(i) for i in value["anno_id"]]
                 value["anno_id"] = ids[0] if len(ids) == 1 else ids
 
-    edit(root, "meta_expressions.json", retype)
+    edit(root / "valid_u" / "meta_expressions.json", retype)
     for ours, before in zip(read_mevis(root, "valid_u"), read_mevis(tree, "valid_u"), strict=True):
         assert ours.expressions == before.expressions
 
@@ -156,7 +145,7 @@ def first_expression(content) -> dict:
 )
 def test_malformed_sentences_are_refused(tree: Path, tmp_path: Path, change, message: str) -> None:
     root = copy(tree, tmp_path)
-    edit(root, "meta_expressions.json", change)
+    edit(root / "valid_u" / "meta_expressions.json", change)
     with pytest.raises(InputError, match=message):
         read_mevis(root, "valid_u").check()
 
@@ -183,7 +172,7 @@ def test_missing_parts_are_named(tree: Path, tmp_path: Path, path: str) -> None:
 )
 def test_masks_that_do_not_fit_are_refused_when_read(tree: Path, tmp_path: Path, change, message: str) -> None:
     root = copy(tree, tmp_path)
-    edit(root, "mask_dict.json", change)
+    edit(root / "valid_u" / "mask_dict.json", change)
     video = read_mevis(root, "valid_u")[0]
     with pytest.raises(InputError, match=message):
         video.masks.read(0, [0])

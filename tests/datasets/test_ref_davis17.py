@@ -15,6 +15,7 @@ from datasets.convert import convert
 from datasets.ref_davis17 import ANNOTATION_SETS, VOID, read_ref_davis17, write_ref_davis17
 from datasets.ref_youtube_vos import read_ref_youtube_vos
 from datasets.synthetic import SyntheticConfig, SyntheticVideos
+from tests.trees import copy
 from util.errors import InputError
 from util.types import Expression, ReferringVideo
 
@@ -29,10 +30,6 @@ def tree(tmp_path_factory) -> Path:
     assert written.expressions + len(written.left_out) == sum(len(v.expressions) for v in WORLD)
     assert any(reason.endswith("0 objects") for reason in written.left_out)
     return root
-
-
-def copy(tree: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tree, tmp_path / "tree"))
 
 
 def expected(video: ReferringVideo) -> dict[str, tuple[str, int]]:

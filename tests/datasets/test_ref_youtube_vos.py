@@ -14,6 +14,7 @@ from PIL import Image
 from datasets.ref_youtube_vos import read_ref_youtube_vos, write_ref_youtube_vos
 from datasets.synthetic import SyntheticConfig, SyntheticVideos
 from datasets.tree import read_labels
+from tests.trees import copy, edit
 from util.errors import InputError
 from util.types import Expression
 
@@ -29,16 +30,6 @@ def tree(tmp_path_factory) -> Path:
     assert written.left_out == tuple(without) and without
     assert written.expressions == sum(len(v.expressions) for v in WORLD) - len(without)
     return root
-
-
-def copy(tree: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tree, tmp_path / "tree"))
-
-
-def edit(path: Path, change) -> None:
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
 
 
 def test_round_trip_is_exact(tree: Path) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from datasets.convert import convert
 from datasets.refcoco import read_refcoco, write_refcoco
 from datasets.synthetic import SyntheticConfig, SyntheticVideos
+from tests.trees import copy, edit
 from util.errors import InputError
 
 WORLD = SyntheticVideos(SyntheticConfig(seed=3, videos=4, frames=3, height=32, width=48, no_target=0.3, late=1.0))
@@ -32,16 +33,6 @@ def tree(tmp_path_factory) -> Path:
         "its object is not in the first frame",
     }
     return root
-
-
-def copy(tree: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tree, tmp_path / "tree"))
-
-
-def edit(path: Path, change) -> None:
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
 
 
 def test_round_trip_is_exact(tree: Path) -> None:
