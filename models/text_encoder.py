@@ -14,7 +14,7 @@ from typing import Any
 
 import tokenizers
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -221,21 +221,6 @@ def embedded_config(config: TextEncoderConfig, model: PreTrainedModel) -> TextEn
     """`config` with the built model's architecture inside, for a checkpoint that must load without a download."""
     arch = {key: value for key, value in model.config.to_diff_dict().items() if key != "transformers_version"}
     return replace(config, arch=arch | {"model_type": model.config.model_type})
-
-
-def _tell_words_apart(model: PreTrainedModel) -> None:
-    """Word vectors of unit variance, far above those of positions and types.
-
-    At the usual 0.02 all words start alike, and an encoder trained from scratch on a small task collapses onto the few
-    words whose use it finds first (sizes, in the synthetic world) before the others' gradients can tell them apart.
-    """
-    embedding = model.get_input_embeddings()
-    if not isinstance(embedding, nn.Embedding):
-        return
-    with torch.no_grad():
-        embedding.weight.normal_()
-        if embedding.padding_idx is not None:
-            embedding.weight[embedding.padding_idx].zero_()
 
 
 def _load_pretrained(config: TextEncoderConfig) -> PreTrainedModel:
