@@ -24,6 +24,7 @@ from models.grounding import GroundingHead
 from models.levels import LEVELS, input_projections, level_slices, padding_mask, valid_ratio
 from models.mask_head import dynamic_masks, parameter_count
 from models.mlp import MLP
+from models.motion import Motion
 from models.pixel_decoder import PixelDecoder
 from models.position_encoding import sine_1d, sine_2d
 from models.text_cache import TextCache
@@ -56,6 +57,7 @@ class SegmenterConfig:
     dynamic_channels: int = 8
     rel_coord: bool = True
     tracking: Literal["none", "rgb", "feature"] = "none"
+    motion: bool = False  # likeness to the frames before and after, beside the pixels
     time: bool = False
     presence: bool = False
     grounding: bool = False  # maps of where a sentence points, which the queries' scores listen to
@@ -78,6 +80,7 @@ class Segmenter(nn.Module):
         assert isinstance(body, Backbone)
         channels = body.channels
         self.input_proj = input_projections(channels, dim)
+        self.motion = Motion(channels[1:], dim) if config.motion else None
         self.query_embed = nn.Embedding(config.queries, dim)
         sizes = LayerSizes(dim, config.heads, LEVELS, config.points, config.feedforward, config.dropout)
         self.transformer = DeformableTransformer(sizes, encoder_layers=config.encoder_layers, decoder_layers=layers)
@@ -117,6 +120,15 @@ class Segmenter(nn.Module):
         Times are seconds; None numbers the frames. Raises ValueError for frames too small for the pixel decoder's
         attention, which looks at every eighth cell of the stride-4 grid.
         """
+        video = self._encode_frames(frames_BTCHW, times_BT, sizes_B2)
+        if self.motion is None:
+            return video
+        moving = self.motion(video.backbone[1:], video.padding[1:4], video.times_BT)
+        projected = tuple(level + seen for level, seen in zip(video.projected, moving, strict=False))
+        return replace(video, projected=(*projected, *video.projected[len(moving) :]))
+
+    def _encode_frames(self, frames_BTCHW: Tensor, times_BT: Tensor | None, sizes_B2: Tensor | None) -> VideoFeatures:
+        """`encode_video` of each frame alone, as far as the backbone goes."""
         batch, frames, _, height, width = frames_BTCHW.shape
         if min(height, width) < SMALLEST_SIDE:
             raise ValueError(f"frames of {height}x{width} are too small: a side needs {SMALLEST_SIDE} pixels")
@@ -281,7 +293,8 @@ class Segmenter(nn.Module):
         blacked = tracking_frames(frames_BTCHW, masks_BETHW)
         expressions = masks_BETHW.shape[1]
         times = times_BT.repeat_interleave(expressions, 0)
-        video = self.encode_video(blacked, times, sizes_B2.repeat_interleave(expressions, 0))
+        # each of them alone: which frames are referred to says nothing of how things move
+        video = self._encode_frames(blacked, times, sizes_B2.repeat_interleave(expressions, 0))
         return self.track_video(video, text, present_BET)
 
     def track_video(self, video: VideoFeatures, text: TextFeatures, present_BET: Tensor) -> TrackingMemory:

@@ -5,9 +5,9 @@
     for frame in camera:                     # uint8 [H, W, 3], RGB, all of one size
         mask = session.step(frame)[car]      # bool [H, W]; all False while the car is not in sight
 
-Each frame is encoded once, alone. Its features are kept for `window` frames, which the network reads together when it
-looks for a referent, so that motion can be seen. A sentence is tracked from the first frame in which its referent is
-found, and anew from a later one that is clearly better and disagrees (`propagation.py`).
+Each frame is encoded once: alone, or beside an earlier one where the network reads motion. Its features are kept for
+`window` frames, which the network reads together when it looks for a referent. A sentence is tracked from the first
+frame in which its referent is found, and anew from a later one that is clearly better and disagrees (`propagation.py`).
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from collections import deque
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from models.inference import Answer, Inference, InferenceConfig, clean_sentences, evaluating, overlap, resolve
 from models.propagation import Outcome, SentenceState, advance
 from models.segmenter import Segmenter
 from models.windows import join, join_text, take
 from util.errors import InputError
+from util.types import VideoFeatures
 
 
 class VideoSession:
@@ -42,6 +44,7 @@ class VideoSession:
         self._next_id = 0
         self._inference: Inference | None = None
         self._time: float | None = None
+        self._before: deque[tuple[Tensor, float]] = deque(maxlen=self.config.spread + 1)
 
     @property
     def sentences(self) -> dict[int, str]:
@@ -99,13 +102,23 @@ class VideoSession:
         """Encode the frame alone with every sentence, ask the first pass, and move every state on."""
         states = list(self._states.values())
         pixels = inference.pixels([frame])
-        video = self.segmenter.encode_video(pixels, torch.tensor([[time]], device=inference.device))
+        video = self._encode(inference, pixels, time)
         now = self.segmenter.encode_expressions(video, join_text([state.text for state in states]))
         for n, state in enumerate(states):
             state.recent.append(take(now, [n], [0]))
         first = self._first_pass(inference, states)
         scores = [self._score(inference, state, answer) for state, answer in zip(states, first, strict=True)]
         return advance(inference, states, now, first, pixels[0, 0], self.frames_seen, scores=scores)
+
+    def _encode(self, inference: Inference, pixels: Tensor, time: float) -> VideoFeatures:
+        """The frame's features (T = 1); motion is read against the frame `spread` before it, as in a window."""
+        if not self.segmenter.config.motion:
+            return self.segmenter.encode_video(pixels, torch.tensor([[time]], device=inference.device))
+        self._before.append((pixels, time))
+        clip = [self._before[0], self._before[-1]][-len(self._before) :]
+        times = torch.tensor([[then for _, then in clip]], device=inference.device)
+        video = self.segmenter.encode_video(torch.cat([shown for shown, _ in clip], 1), times)
+        return video.gather_frames(torch.tensor([[len(clip) - 1]], device=inference.device))
 
     def _first_pass(self, inference: Inference, states: list[SentenceState]) -> list[Answer]:
         """Without tracking: this frame as the last of each sentence's window, one decode for windows of one length."""
