@@ -38,7 +38,8 @@ class ClipConfig:
     expressions: int = 1  # sentences per clip, different ones where the video has that many
     max_objects: int = 1  # object slots per sentence; what does not fit is merged into the last
     sampler: Literal["spaced", "published"] = "spaced"
-    max_skip: int = 5  # greatest distance between neighbouring frames of a spaced clip
+    max_skip: int = 5  # greatest distance between neighbouring frames of a spaced clip ...
+    min_skip: int = 1  # ... and the least: movements show over time
     transform: TransformConfig = field(default_factory=TransformConfig)
     # What the tracking stream is told about: other frames of the clip, with its geometry and colours (their masks are
     # moved a little in training), or, as TF-RVOS does, a frame beside each one, augmented on its own.
@@ -46,9 +47,11 @@ class ClipConfig:
     protocol: Protocol = CORRECTED
 
     def __post_init__(self) -> None:
-        counts = (*self.lengths, self.expressions, self.max_objects, self.max_skip)
-        if not self.lengths or min(counts) < 1:
-            raise InputError("clips need frames, expressions, max_objects and max_skip of at least 1")
+        counts = (*self.lengths, self.expressions, self.max_objects, self.min_skip)
+        if not self.lengths or min(counts) < 1 or self.max_skip < self.min_skip:
+            raise InputError(
+                "clips need frames, expressions, max_objects and min_skip of at least 1, and max_skip >= min_skip"
+            )
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -158,7 +161,8 @@ class ClipDataset:
             return published_frames(anchor, length, frames, rng)
         if video.labelled is None:  # anywhere in its stretch, so that no frame is only ever a neighbour
             anchor = int(rng.integers(anchor, min(anchor + stride, length)))
-        return spaced_frames(anchor, length, frames, self.config.max_skip, rng)
+        config = self.config
+        return spaced_frames(anchor, length, frames, config.max_skip, rng, min_skip=config.min_skip)
 
 
 def _blocks(video: ReferringVideo, config: ClipConfig) -> int:

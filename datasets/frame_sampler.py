@@ -9,17 +9,21 @@ from __future__ import annotations
 import numpy as np
 
 
-def spaced_frames(anchor: int, length: int, count: int, max_skip: int, rng: np.random.Generator) -> np.ndarray:
+def spaced_frames(
+    anchor: int, length: int, count: int, max_skip: int, rng: np.random.Generator, *, min_skip: int = 1
+) -> np.ndarray:
     """`count` evenly spaced frame numbers that include `anchor`, ascending.
 
-    The spacing is drawn from those of 1..max_skip with which the clip fits into a video of `length` frames; a video
-    shorter than the clip is taken whole, with some of its frames repeated.
+    The spacing is drawn from those of min_skip..max_skip with which the clip fits into a video of `length` frames;
+    where none does, the widest below that fits is taken. A video shorter than the clip is taken whole, with some of its
+    frames repeated.
     """
     if length < count:
         repeated = rng.integers(0, length, count - length)
         return np.sort(np.concatenate([np.arange(length), repeated]))
     after = length - 1 - anchor
-    spacing = int(rng.choice([s for s in range(1, max_skip + 1) if anchor // s + after // s >= count - 1]))
+    fitting = [s for s in range(1, max_skip + 1) if anchor // s + after // s >= count - 1]
+    spacing = int(rng.choice([s for s in fitting if s >= min_skip] or fitting[-1:]))
     # the anchor may take any place of the clip at which the clip stays inside the video
     place = int(rng.integers(max(0, count - 1 - after // spacing), min(count - 1, anchor // spacing) + 1))
     return anchor + spacing * (np.arange(count) - place)

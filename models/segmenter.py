@@ -27,6 +27,7 @@ from models.mlp import MLP
 from models.motion import Motion
 from models.pixel_decoder import PixelDecoder
 from models.position_encoding import sine_1d, sine_2d
+from models.space_time import SpaceTime
 from models.text_cache import TextCache
 from models.text_encoder import TextEncoderConfig, Tokenizer, build_text_encoder, encode, set_text_mode, text_width
 from models.tracking import feature_memory, mask_centres, tracking_frames
@@ -58,6 +59,7 @@ class SegmenterConfig:
     rel_coord: bool = True
     tracking: Literal["none", "rgb", "feature"] = "none"
     motion: bool = False  # likeness to the frames before and after, beside the pixels
+    space_time: bool = False  # what a sentence means, seen over all frames of a clip
     time: bool = False
     presence: bool = False
     grounding: bool = False  # maps of where a sentence points, which the queries' scores listen to
@@ -89,6 +91,7 @@ class Segmenter(nn.Module):
         self.text_encoder = build_text_encoder(config.text, pretrained=pretrained)
         self.resizer = FeatureResizer(text_width(self.text_encoder), dim, config.cross_modal_dropout)
         self.fusion_module = VisionLanguageFusion(dim, config.heads)
+        self.space_time = SpaceTime(dim, config.heads) if config.space_time else None
         self.pixel_decoder = PixelDecoder(
             dim, config.heads, config.feedforward, channels[0], config.cross_modal_dropout
         )
@@ -182,7 +185,7 @@ class Segmenter(nn.Module):
     def encode_expressions(self, video: VideoFeatures, text: TextFeatures) -> ExpressionFeatures:
         """Read each video with each of its sentences: fusion, encoder, pixel decoder."""
         positions = self._positions(video)
-        fused, shapes, padding = self._fuse(video, text)
+        fused, shapes, padding = self._over_time(video, text)
         memory, ratios = self._encode(video, fused, shapes, padding, positions[1:])
         starts = level_slices(shapes)
         pyramid = tuple(
@@ -208,7 +211,7 @@ class Segmenter(nn.Module):
         """Where each sentence points, as the fusion alone knows it; ValueError without the grounding head."""
         if self.grounding_head is None:
             raise ValueError("this network has no grounding head; set grounding to true")
-        fused, shapes, padding = self._fuse(video, text)
+        fused, shapes, padding = self._over_time(video, text)
         return GroundingMaps(self.grounding_head(fused), shapes, padding)
 
     def _positions(self, video: VideoFeatures) -> tuple[Tensor, ...]:
@@ -218,6 +221,13 @@ class Segmenter(nn.Module):
     def _word_positions(self, text: TextFeatures) -> Tensor:
         codes = sine_1d(text.padding_BEL.flatten(0, 1), self.config.hidden_dim)
         return codes.view_as(text.words_BELC).to(text.words_BELC.dtype)
+
+    def _over_time(self, video: VideoFeatures, text: TextFeatures) -> tuple[Tensor, Shapes, Tensor]:
+        """`_fuse`, and what the clip's other moments tell about each token."""
+        fused, shapes, padding = self._fuse(video, text)
+        if self.space_time is not None:
+            fused = self.space_time(fused, shapes, padding, video.times_BT)
+        return fused, shapes, padding
 
     def _fuse(self, video: VideoFeatures, text: TextFeatures) -> tuple[Tensor, Shapes, Tensor]:
         """Pixels that have met the words [N, S, C], with their level shapes and padding [N, S]."""

@@ -364,3 +364,11 @@ def test_batches_are_padded_to_the_divisor_and_normalised() -> None:
     assert batch.targets.labels_BEN.dtype == torch.long and batch.targets.states_BENT.dtype == torch.int8
     assert collate([clip((1,))], divisor=1).frames_BTCHW.shape[-2:] == (40, 60)
     assert batch.captions == [["the 0. left thing"], ["the 0. left thing"]] and len(batch.identity) == 2
+
+
+def test_spacing_keeps_to_its_least_where_the_video_is_long_enough():
+    rng = np.random.default_rng(0)
+    steps = {int(np.diff(spaced_frames(int(rng.integers(24)), 24, 6, 4, rng, min_skip=3))[0]) for _ in range(200)}
+    assert steps == {3, 4}
+    # eight frames three apart do not fit into 20, two apart do
+    assert {int(step) for step in np.diff(spaced_frames(10, 20, 8, 4, rng, min_skip=3))} == {2}

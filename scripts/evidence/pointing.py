@@ -1,0 +1,182 @@
+"""Can movements be learned at all? The part before the encoder, trained alone, points at what a sentence means.
+
+Each variant of the network trains on the same clips for the same number of steps. Every so often it is asked about
+held-out videos which of their objects it points at most, over all frames of a clip; chance is one among them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from datasets.clips import ClipConfig
+from datasets.loader import DataConfig, train_batches
+from datasets.sources import SourceConfig
+from datasets.synthetic import SyntheticConfig, SyntheticVideos
+from engine import TrainConfig
+from models.criterion import Criterion
+from models.inference import Inference, InferenceConfig, evaluating
+from models.segmenter import Segmenter
+from models.start import sentences_of, start_segmenter, start_tokenizer
+from models.training_step import TrainingStep, accumulate
+from util.distributed import World
+from util.optimization import build_optimizer, clip_gradients, learning_rate_share, parameter_groups, set_learning_rates
+from util.repro import stop_unless_finite
+from util.training_state import seed_everything
+
+# what of the network is switched on
+VARIANTS: dict[str, dict[str, bool]] = {
+    "frames": {"motion": False, "space_time": False},
+    "space_time": {"motion": False, "space_time": True},
+    "motion": {"motion": True, "space_time": False},
+    "motion+space_time": {"motion": True, "space_time": True},
+}
+WORLDS: dict[str, dict[str, Any]] = {
+    # two things that look alike, and sentences that only their movements answer
+    "two": {"min_objects": 2, "max_objects": 2, "twins": 1.0, "late": 0.0, "returning": 0.0, "motion": 1.0,
+            "no_target": 0.0, "expressions": 2},
+    "mixed": {"split": "mixed", "expressions": 4},
+}  # fmt: skip
+HELD_OUT = 2_500_000  # seed of the videos that are asked about
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Clips of `frames` frames and `expressions` sentences, `batch` of them a step; asked about every `every` steps."""
+
+    steps: int = 600
+    every: int = 100
+    batch: int = 8
+    frames: int = 8
+    expressions: int = 2
+    videos: int = 150
+    lr: float = 1e-3
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One sentence of a held-out video: its family, whether the network pointed right, and how likely chance is to."""
+
+    family: str
+    right: bool
+    chance: float
+
+
+def learning_curve(config: TrainConfig, variant: str, world: str, schedule: Schedule, folder: Path) -> dict[str, Any]:
+    """Train a variant of `config`'s network and return its curve: accuracy by step, by family at the end, and times.
+
+    config: whose model and optimiser are taken. folder: for the tokenizer. Raises InputError for a loss that is not
+    finite.
+    """
+    torch.set_flush_denormal(True)
+    seed_everything(config.seed)
+    model = replace(config.model, grounding=True, **VARIANTS[variant])
+    source = SyntheticConfig(**{"seed": 1, "videos": 100_000, "height": 64, "width": 112, "frames": 24} | WORLDS[world])
+    held_out = SyntheticVideos(replace(source, seed=HELD_OUT, videos=schedule.videos))
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = start_tokenizer(model.text, folder, None, sentences_of([SyntheticVideos(source)], 500))
+    segmenter = start_segmenter(model, tokenizer)
+    curve: list[dict[str, float]] = []
+    asked: list[Asked] = []
+    began = time.perf_counter()
+    for step, loss in _train(config, segmenter, source, schedule, folder):
+        if step % schedule.every == 0 or step == schedule.steps:
+            asked = ask(segmenter, held_out, schedule.frames)
+            right = float(np.mean([one.right for one in asked]))
+            curve.append({"step": step, "loss": round(loss, 4), "accuracy": round(right, 4)})
+            print(f"{variant} on {world}: step {step}, loss {loss:.3f}, right {100 * right:.1f} %", flush=True)
+    return {
+        "variant": variant, "world": world, "seed": config.seed, "sentences": len(asked),
+        "chance": round(float(np.mean([one.chance for one in asked])), 4), "curve": curve,
+        "families": by_family(asked), "seconds": round(time.perf_counter() - began, 1),
+        "schedule": vars(schedule),
+    }  # fmt: skip
+
+
+def _train(
+    config: TrainConfig, segmenter: Segmenter, source: SyntheticConfig, schedule: Schedule, folder: Path
+) -> Iterator[tuple[int, float]]:
+    """(step, mean loss of the last steps) after every optimizer step."""
+    spread = ClipConfig(
+        frames=schedule.frames, expressions=schedule.expressions, max_objects=3, max_skip=3, min_skip=3,
+        transform=replace(config.data.clip.transform, flip=0.0),
+    )  # fmt: skip
+    data = DataConfig((SourceConfig(synthetic=source),), spread, workers=0, seed=config.seed)
+    optim = replace(config.optim, lr=schedule.lr, lr_backbone=schedule.lr, lr_text_encoder=schedule.lr)
+    optimizer = build_optimizer(parameter_groups(segmenter.named_parameters(), optim), optim)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    module = TrainingStep(segmenter, Criterion(config.criterion), amp=False, grounding_only=True)
+    world, losses = World(0, 1, segmenter.device), []
+    for step, batch in enumerate(train_batches(data, per_rank=schedule.batch), 1):
+        set_learning_rates(optimizer, learning_rate_share(step - 1, schedule.steps, optim))
+        optimizer.zero_grad(set_to_none=True)
+        parts = accumulate(module, batch, None, world, micro_batch=schedule.batch)
+        norm = clip_gradients(parameters, optim.clip_norm)
+        found = [(part.batch, float(part.losses["loss"])) for part in parts]
+        stop_unless_finite(found, float(norm), world, folder=folder / "not_finite", tensors={})
+        optimizer.step()
+        losses.append(float(parts[0].losses["loss_grounding"]))
+        yield step, float(np.mean(losses[-schedule.every :]))
+        if step == schedule.steps:
+            return
+
+
+def ask(segmenter: Segmenter, videos: SyntheticVideos, frames: int) -> list[Asked]:
+    """Which objects the network points at, for every sentence with a target, in a clip spread over each video."""
+    answers = []
+    with evaluating(segmenter):
+        for number in range(len(videos)):
+            answers += _ask_video(segmenter, videos, number, frames)
+    return answers
+
+
+def _ask_video(segmenter: Segmenter, videos: SyntheticVideos, number: int, frames: int) -> list[Asked]:
+    video = videos[number]
+    said = [expression for expression in video.expressions if expression.object_ids]
+    if not said:
+        return []
+    assert video.masks is not None
+    index = np.linspace(0, len(video.frames) - 1, frames).round().astype(int).tolist()
+    ids = sorted(thing.id for thing in videos.program(number)[0].things)
+    height, width = video.frames.size
+    inference = Inference(segmenter, InferenceConfig(short_side=height, max_side=width), video.frames.size)
+    seen = segmenter.encode_video(
+        inference.pixels([video.frames[t] for t in index]), inference.times(index, video.frames.fps)
+    )
+    maps = segmenter.ground(seen, segmenter.encode_text([[expression.text for expression in said]]))
+    rows, columns = maps.shapes[0]
+    pointed = maps.logits_NS[:, : rows * columns].softmax(-1).view(len(said), frames, rows, columns)
+    masks_TNHW = torch.from_numpy(np.stack([video.masks.read(t, ids)[0] for t in index]))
+    cover = F.adaptive_avg_pool2d(masks_TNHW.float(), (rows, columns))
+    share_EN = torch.einsum("ethw,tnhw->en", pointed, cover) / cover.sum((0, 2, 3)).clamp(min=1e-6)
+    return [_judge(share_N.tolist(), ids, e) for e, share_N in zip(said, share_EN, strict=True)]
+
+
+def _judge(shares: Sequence[float], ids: Sequence[int], expression: Any) -> Asked:
+    """Right when the referents are the objects with the largest shares; as many are taken as there are referents."""
+    wanted = set(expression.object_ids)
+    order = sorted(range(len(ids)), key=lambda n: -shares[n])
+    chosen = {ids[n] for n in order[: len(wanted)]}
+    return Asked(str(expression.type), chosen == wanted, 1 / math.comb(len(ids), len(wanted)))
+
+
+def by_family(asked: Sequence[Asked]) -> dict[str, dict[str, float]]:
+    """Accuracy, chance and number of sentences of each family."""
+    families = sorted({one.family for one in asked})
+    groups = {family: [one for one in asked if one.family == family] for family in families}
+    return {
+        family: {
+            "accuracy": round(float(np.mean([one.right for one in group])), 4),
+            "chance": round(float(np.mean([one.chance for one in group])), 4),
+            "sentences": len(group),
+        }
+        for family, group in groups.items()
+    }
