@@ -14,7 +14,7 @@ from util.drawing import PALETTE
 def save_bar_groups(path: Path, panels: Mapping[str, Mapping[str, Mapping[str, float]]], unit: str) -> None:
     """Draw panels below each other: title -> group -> bar -> value, 0 to 100, as a PNG.
 
-    A bar has the same colour in every group and panel; a group may lack some. Raises ImportError where matplotlib is not installed.
+    A bar has the same colour in every group and panel; a group may lack some. Raises ImportError without matplotlib.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
