@@ -12,8 +12,10 @@ from util.errors import InputError
 from util.types import ABSENT, PRESENT, Expression, ReferringVideo
 
 from . import sentences
-from .layout import Draw, draw_world
+from .draw import Draw
+from .layout import draw_world
 from .render import Renderer
+from .scenes import Split, draw_scene
 from .sentences import Sentence, draw_sentences
 from .world import World
 
@@ -32,6 +34,10 @@ class SyntheticConfig:
     min_objects, max_objects: things in a video.
     expressions: sentences of a video at most; `motion` and `no_target` are the shares of those families, the rest is
         appearance.
+    split: what kind of events the videos hold ("mixed": each video those of a split of its own); None for the plain
+        world that `motion`, `no_target`, `twins`, `late` and `returning` describe, and which only then matter.
+    hard: light, shadows, textures, blur, noise, compression, a moving camera and occluders that make it hard to see.
+    textures: folder of images whose texture is put on grounds and things of hard videos.
     twins: share of videos in which two things look the same in everything. late, returning: share of videos in which
         something enters late, and in which something leaves and comes back.
     """
@@ -50,6 +56,9 @@ class SyntheticConfig:
     twins: float = 0.4
     late: float = 0.3
     returning: float = 0.3
+    split: Split | None = None
+    hard: bool = False
+    textures: str = ""
 
     def __post_init__(self) -> None:
         if self.seed < 0 or min(self.videos, self.frames, self.expressions) < 1 or self.fps <= 0:
@@ -59,8 +68,14 @@ class SyntheticConfig:
                 f"synthetic frames of {self.height}x{self.width} cannot be drawn; take at least 16 pixels a side and a "
                 "width of half to three times the height"
             )
-        if not 3 <= self.min_objects <= self.max_objects <= 8:
-            raise InputError("synthetic videos need 3 <= min_objects <= max_objects <= 8")
+        if self.split is not None and not 1.3 <= self.width / self.height <= 3:
+            raise InputError(
+                f"a split of the synthetic world needs a frame 1.3 to 3 times as wide as high, not {self.height}x"
+                f"{self.width}: its events take place from side to side"
+            )
+        least = 3 if self.split is None else 2
+        if not least <= self.min_objects <= self.max_objects <= 8:
+            raise InputError(f"synthetic videos need {least} <= min_objects <= max_objects <= 8")
         shares = (self.motion, self.no_target, self.twins, self.late, self.returning, self.motion + self.no_target)
         if not all(0 <= share <= 1 for share in shares):
             raise InputError("motion, no_target, their sum, twins, late and returning are shares between 0 and 1")
@@ -130,11 +145,15 @@ class SyntheticVideos(VideoList):
         config = self.config
         draw = Draw(config.seed, index, _WORLD)
         things = config.min_objects + int(draw.between(0, config.max_objects - config.min_objects + 1))
-        wishes = {name: draw.chance(getattr(config, name)) for name in ("twins", "late", "returning")}
-        for _ in range(_ATTEMPTS):
-            world = draw_world(draw, config.width / config.height, things, **wishes)
-            if _is_fair(world):
-                break
+        aspect = config.width / config.height
+        if config.split is None:
+            wishes = {name: draw.chance(getattr(config, name)) for name in ("twins", "late", "returning")}
+            for _ in range(_ATTEMPTS):
+                world = draw_world(draw, aspect, things, **wishes)
+                if _is_fair(world):
+                    break
+        else:
+            world = draw_scene(draw, config.split, aspect, things)
         said = draw_sentences(
             Draw(config.seed, index, _SENTENCES),
             world,
