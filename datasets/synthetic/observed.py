@@ -80,7 +80,8 @@ class Tracks:
 def observe(world: World) -> Observed:
     """Render what the verifier sees of a world."""
     rows, columns = ROWS + 2 * MARGIN, round(ROWS * world.aspect) + 2 * MARGIN
-    poses = world.poses(np.linspace(0.0, 1.0, MOMENTS)).astype(np.float32)
+    u_T = np.linspace(0.0, 1.0, MOMENTS)
+    poses = world.poses(u_T).astype(np.float32)
     whole_NP = np.zeros((len(world.things), MOMENTS * rows * columns), bool)
     labels_P = np.zeros(MOMENTS * rows * columns, np.uint8)
     for thing, pose, canvas_P in zip(world.things, poses, whole_NP, strict=True):
@@ -89,12 +90,14 @@ def observe(world: World) -> Observed:
         labels_P[pixels] = thing.id
     named = tuple(Named(thing.id, thing.shape, thing.colour, thing.texture) for thing in world.things)
     labels_THW = labels_P.reshape(MOMENTS, rows, columns)[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
+    if world.occluders:
+        _hide(world, u_T, labels_THW)
     return Observed(named, whole_NP.reshape(len(named), MOMENTS, rows, columns), labels_THW)
 
 
 def _covered(shape: str, pose: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Pixels [P] of the canvases of all moments that a thing of pose [5, T] covers, by one window that goes with it."""
-    x, y, radius, cosine, sine = pose
+    """Pixels [P] of the canvases of all moments that a thing of pose [6, T] covers, by one window that goes with it."""
+    x, y, radius, cosine, sine, wide = pose
     half = int(np.ceil(REACH * radius.max() * ROWS)) + 1
     offsets = np.arange(-half, half + 1, dtype=np.float32)
     top, left = np.floor(y * np.float32(ROWS)), np.floor(x * np.float32(ROWS))
@@ -102,13 +105,23 @@ def _covered(shape: str, pose: np.ndarray, rows: int, columns: int) -> np.ndarra
     dx = ((left - x * np.float32(ROWS) + np.float32(0.5))[:, None] + offsets) / (radius * np.float32(ROWS))[:, None]
     along_x = (cosine[:, None] * dx)[:, None, :] + (sine[:, None] * dy)[:, :, None]
     along_y = (cosine[:, None] * dy)[:, :, None] - (sine[:, None] * dx)[:, None, :]
-    inside = np.flatnonzero(distance(shape, along_x, along_y) < 0)
+    inside = np.flatnonzero(distance(shape, along_x / wide[:, None, None], along_y) < 0)
     moment, place = np.divmod(inside, len(offsets) ** 2)
     row, column = np.divmod(place, len(offsets))
     row += top.astype(int)[moment] + (MARGIN - half)
     column += left.astype(int)[moment] + (MARGIN - half)
     on = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
     return ((moment * rows + row) * columns + column)[on]
+
+
+def _hide(world: World, u_T: np.ndarray, labels_THW: np.ndarray) -> None:
+    """Take away what lies behind the occluders."""
+    y = ((np.arange(labels_THW.shape[1]) + 0.5) / ROWS).astype(np.float32)[:, None]
+    x = ((np.arange(labels_THW.shape[2]) + 0.5) / ROWS).astype(np.float32)[None, :]
+    discs = world.occluder_discs(u_T).astype(np.float32)[..., None, None]
+    for occluder in world.occluders:
+        own, discs = discs[: len(occluder.discs)], discs[len(occluder.discs) :]
+        labels_THW[occluder.distance(own, x, y) < 0] = 0
 
 
 def _measure(observed: Observed) -> Tracks:

@@ -43,7 +43,7 @@ class Verifier:
         self._claims: dict[Claim, Verdict] = {}
 
     def referents(self, program: Program) -> tuple[int, ...] | None:
-        """Ids that the sentence means, ascending, () for no target; None where arguable or where its number is wrong."""
+        """Ids that the sentence means, ascending, () for no target; None where arguable or of a wrong number."""
         verdict = self.verdict(program)
         if verdict.yes != verdict.maybe:
             return None
