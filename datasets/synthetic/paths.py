@@ -108,15 +108,13 @@ def _zigzag(draw: Draw, wide: float) -> Profile:
     return profile(*turns)
 
 
-def circle(draw: Draw, since: float = 0.0, until: float = 1.0, turns: float = 0.0) -> Profile:
-    """Around a point beside the start, `turns` times (drawn where it is 0), from one moment to another."""
-    radius, turns = draw.between(0.12, 0.15), turns or draw.between(1.3, 1.8)
-    first, way = draw.between(0, 2 * np.pi), draw.sign()
+def circle(draw: Draw, turns: float) -> Profile:
+    """Around a point beside the start, `turns` times."""
+    radius, first, way = draw.between(0.12, 0.15), draw.between(0, 2 * np.pi), draw.sign()
     steps = int(np.ceil(16 * turns))
     angles = first + way * 2 * np.pi * turns * np.arange(steps + 1) / steps
     x, y = radius * (np.cos(angles) - np.cos(first)), radius * (np.sin(angles) - np.sin(first))
-    moments = since + (until - since) * np.arange(steps + 1) / steps
-    return profile(*zip(moments[since == 0 :], x[since == 0 :], y[since == 0 :], strict=True))
+    return profile(*zip(np.arange(1, steps + 1) / steps, x[1:], y[1:], strict=True))
 
 
 def _grows(draw: Draw, wide: float) -> Profile:
@@ -136,7 +134,7 @@ ACTS: dict[str, Act] = {
     "right": lambda draw, wide: going(draw, wide, 0, 1),
     "up": lambda draw, wide: going(draw, wide, 1, -1),
     "down": lambda draw, wide: going(draw, wide, 1, 1),
-    "circling": lambda draw, wide: circle(draw),
+    "circling": lambda draw, wide: circle(draw, draw.between(1.3, 1.8)),
     "stopping": _stops,
     "starting": _starts,
     "turning back": _turns_back,

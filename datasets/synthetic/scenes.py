@@ -82,7 +82,7 @@ def _draw_once(draw: Draw, split: Split, aspect: float, count: int) -> World:
     radius = angle = 0.0
     for cast, looks in zip(casts, _draw_looks(draw, casts, distinct=split == "easy"), strict=True):
         if not cast.as_first:
-            small = cast.event in _ROOMY or cast.count > 2
+            small = cast.event in _ROOMY or cast.count > 2 or split == "long"
             radius = draw.between(*sizes["small" if small else draw.pick(("small", "large"), (2, 1))])
             angle = draw.between(-0.35, 0.35)
         parts = _freest(draw, stage, cast, radius, things)
@@ -179,38 +179,36 @@ _RECIPES: dict[Split, Callable[[Draw, int], list[Cast]]] = {
 def _draw_looks(draw: Draw, casts: list[Cast], *, distinct: bool) -> list[list[Look]]:
     """Looks of each cast's things: from few shapes and colours, so that one word rarely names one thing.
 
-    A look that is drawn anew shares the shape or the colour of an earlier one, never both. distinct: nor do they agree
-    with any other.
+    Each look that is drawn anew shares the shape or the colour of an earlier one, in turn, and never both.
     """
-    shapes = draw.some(SHAPES, 4 if distinct else draw.pick((2, 3)))
-    colours = draw.some(COLOURS, 4 if distinct else draw.pick((3, 4)))
+    shapes = draw.some(SHAPES, 4 if distinct else 3)
+    colours = draw.some(COLOURS, 4 if distinct else 3)
     textures = draw.some(TEXTURES, draw.pick((2, 3)))
+    shared = draw.some(("shape", "colour"), 2)
     known: list[Look] = []
     groups: list[list[Look]] = []
     for cast in casts:
-        group = [known[0]] if cast.as_first else []
-        while len(group) < cast.count:
-            if not (cast.alike and group):
-                group.append(_new_look(draw, shapes, colours, textures, known, distinct))
-                known.append(group[-1])
-            else:
-                group.append(group[0])
-        groups.append(group)
+        if cast.as_first:
+            groups.append([known[0]] * cast.count)
+            continue
+        group: list[Look] = []
+        for _ in range(1 if cast.alike else cast.count):
+            shape, colour = _new_pair(draw, shapes, colours, known, shared[len(known) % 2])
+            group.append(Look(shape, colour, draw.pick(textures), ""))
+            known.append(group[-1])
+        groups.append(group * cast.count if cast.alike else group)
     return groups
 
 
-def _new_look(
-    draw: Draw, shapes: list[str], colours: list[str], textures: list[str], known: list[Look], distinct: bool
-) -> Look:
-    texture = draw.pick(textures)
-    if not known:
-        return Look(shapes[0], colours[0], texture, "")
+def _new_pair(draw: Draw, shapes: list[str], colours: list[str], known: list[Look], shared: str) -> tuple[str, str]:
+    """A shape and a colour that no known look has together, one of them a known look's where that is possible."""
     taken = {(look.shape, look.colour) for look in known}
-    pairs = [(shape, colour) for shape in shapes for colour in colours if (shape, colour) not in taken]
-    other = draw.pick(known)
-    near = [pair for pair in pairs if pair[0] == other.shape or pair[1] == other.colour]
-    shape, colour = draw.pick(near or pairs or [(other.shape, other.colour)])
-    return Look(shape, colour, texture, "")
+    free = [(shape, colour) for shape in shapes for colour in colours if (shape, colour) not in taken]
+    if known:
+        other = draw.pick(known)
+        near = [one for one in free if (one[0] == other.shape if shared == "shape" else one[1] == other.colour)]
+        free = near or free
+    return draw.pick(free)
 
 
 def _freest(draw: Draw, stage: Stage, cast: Cast, radius: float, things: list[Thing]) -> list[events.Part]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from .draw import Draw
 from .events import Part, exchanged, outside, spots
 from .layout import Stage
-from .paths import Profile, circle, profile
+from .paths import Profile, circle, extent, profile
 
-# How far from its start a thing goes, in heights across and down, other than to leave.
-_ACROSS, _DOWN = 0.42, 0.28
+# From every start that lies in the picture, this many heights up or down lead out of it.
+_AWAY = 0.9
 _PHASES = {"waits": 1.0, "left": 1.0, "right": 1.0, "up": 0.8, "down": 0.8, "circles": 0.7, "is away": 0.9}
 # The share of a phase that it takes to get there; then the thing rests, so that phases do not run into each other.
 _MOVING = 0.75
@@ -17,34 +17,44 @@ _MOVING = 0.75
 def timelines(draw: Draw, stage: Stage, radius: float, count: int) -> list[Part]:
     """Each has a life of its own, and all of them fit from every start."""
     lives = [_life(draw, stage, radius) for _ in range(count)]
-    across = _ACROSS * stage.wide
-    starts = spots(draw, stage, radius, count, (-across, across, -_DOWN, _DOWN))
+    box = extent(*(_within(way) for _, way in lives))
+    starts = spots(draw, stage, radius, count, box)
     return exchanged(draw, [name for name, _ in lives], [way for _, way in lives], starts)
 
 
 def _life(draw: Draw, stage: Stage, radius: float) -> tuple[str, Profile]:
-    """Five or six phases of about the same length; the same one never twice in a row, and away at most once."""
+    """Its name and profile: five or six phases, the same one never twice in a row, away at most once."""
     number = draw.pick((5, 6))
     x = y = 0.0
-    knots: list[tuple[float, float, float]] = []
     names: list[str] = []
-    for order in range(number):
-        begin, end = order / number, (order + _MOVING) / number
+    phases: list[tuple[int, list[tuple[float, float, float]]]] = []
+    for _ in range(number):
         name = draw.pick(*_possible(names, x, y, stage.wide))
         names.append(name)
         if name == "circles":
-            orbit = circle(draw, begin, end, 1.0)
-            knots += [(u, x + dx, y + dy) for u, dx, dy, _ in orbit if u > 0]
+            knots = [(u, x + dx, y + dy) for u, dx, dy, _ in circle(draw, turns=1.0)]
         elif name == "is away":
-            far = draw.sign() * (0.72 + outside(stage, radius))
-            third = (end - begin) / 3
-            knots += [(begin + third, x, y + far), (begin + 2.3 * third, x, y + far)]
+            far = y + draw.sign() * (_AWAY + outside(stage, radius))
+            knots = [(0.35, x, far), (0.65, x, far)]
         else:
-            step = {"left": -1, "right": 1}.get(name, 0), {"up": -1, "down": 1}.get(name, 0)
-            x += step[0] * draw.between(0.3, 0.38) * stage.wide
-            y += step[1] * draw.between(0.24, 0.28)
-        knots += [(end, x, y), ((order + 1) / number, x, y)]
-    return ", ".join(names), profile(*knots)
+            knots = []
+            x += {"left": -1, "right": 1}.get(name, 0) * draw.between(0.3, 0.38) * stage.wide
+            y += {"up": -1, "down": 1}.get(name, 0) * draw.between(0.24, 0.28)
+        # Leaving and coming back takes as long as two other phases.
+        phases.append((2 if name == "is away" else 1, [*knots, (1.0, x, y)]))
+    whole = sum(length for length, _ in phases)
+    done = 0
+    placed: list[tuple[float, float, float]] = []
+    for length, knots in phases:
+        placed += [((done + _MOVING * length * part) / whole, x, y) for part, x, y in knots]
+        done += length
+        placed.append((done / whole, knots[-1][1], knots[-1][2]))
+    return ", ".join(names), profile(*placed)
+
+
+def _within(way: Profile) -> Profile:
+    """The knots at which a thing is not meant to be away."""
+    return tuple(knot for knot in way if abs(knot[2]) < _AWAY)
 
 
 def _possible(names: list[str], x: float, y: float, wide: float) -> tuple[list[str], list[float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
@@ -128,7 +129,7 @@ class SyntheticVideos(VideoList):
         """Rendered when its frames are asked for."""
         config = self.config
         world, said = self.program(number)
-        renderer = Renderer(world, config.height, config.width, (config.seed, number, _BACKDROP))
+        renderer = Renderer(world, config.height, config.width, self._seed(number, _BACKDROP))
         return ReferringVideo(
             id=f"synthetic-{config.seed}-{number:05d}",
             frames=SyntheticFrames(renderer, config),
@@ -143,7 +144,7 @@ class SyntheticVideos(VideoList):
     def program(self, index: int) -> tuple[World, tuple[Sentence, ...]]:
         """The world of video `index` and its sentences with the programs that decide their answers."""
         config = self.config
-        draw = Draw(config.seed, index, _WORLD)
+        draw = Draw(*self._seed(index, _WORLD))
         things = config.min_objects + int(draw.between(0, config.max_objects - config.min_objects + 1))
         aspect = config.width / config.height
         if config.split is None:
@@ -155,13 +156,18 @@ class SyntheticVideos(VideoList):
         else:
             world = draw_scene(draw, config.split, aspect, things)
         said = draw_sentences(
-            Draw(config.seed, index, _SENTENCES),
+            Draw(*self._seed(index, _SENTENCES)),
             world,
             config.expressions,
             motion=config.motion,
             no_target=config.no_target,
         )
         return world, said
+
+    def _seed(self, index: int, part: int) -> tuple[int, ...]:
+        """Of one part of a video. Splits share nothing: their videos of the same number are different worlds."""
+        split = () if self.config.split is None else (1 + get_args(Split).index(self.config.split),)
+        return self.config.seed, index, part, *split
 
     @staticmethod
     def all_sentences() -> Iterator[str]:
