@@ -126,9 +126,11 @@ class SyntheticVideos(VideoList):
         return self.config.videos
 
     def video(self, number: int) -> ReferringVideo:
-        """Rendered when its frames are asked for."""
+        return self.filmed(number, *self.program(number))
+
+    def filmed(self, number: int, world: World, said: Sequence[Sentence]) -> ReferringVideo:
+        """A world with the ground and light of video `number`; rendered when its frames are asked for."""
         config = self.config
-        world, said = self.program(number)
         renderer = Renderer(world, config.height, config.width, self._seed(number, _BACKDROP))
         return ReferringVideo(
             id=f"synthetic-{config.seed}-{number:05d}",
