@@ -8,7 +8,7 @@ so memory does not grow with the video. `clip_mode.py` is ReferFormer's own way,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -23,7 +23,7 @@ from util import rle
 from util.errors import InputError
 from util.types import FrameSource
 
-__all__ = ["InferenceConfig", "VideoResult", "segment_video"]
+__all__ = ["InferenceConfig", "VideoResult", "open_video", "segment_video"]
 
 # (stage, done, total): stage "scoring" counts frames, "tracking" masks
 Progress = Callable[[str, int, int], None]
@@ -67,14 +67,17 @@ def segment_video(
     sentences: Sequence[str],
     config: InferenceConfig | None = None,
     *,
-    keys: Mapping[int, tuple[int, np.ndarray]] | None = None,
+    keys: Mapping[int, tuple[int, np.ndarray | None]] | None = None,
     progress: Progress | None = None,
     soft: SoftMasks | None = None,
+    cache: FeatureCache | None = None,
 ) -> VideoResult:
     """Segment what each sentence refers to.
 
-    `keys` gives some sentences (by index) a key frame and its mask bool [H, W] to track from, instead of the network's
-    own. `progress` is called with (stage, done, total). `soft` is filled with the masks before the threshold.
+    `keys` gives some sentences (by index) a key frame to track from, instead of the network's own, and its mask bool
+    [H, W], or None for the first pass's mask there, whether or not the referent is found present. `progress` is called
+    with (stage, done, total). `soft` is filled with the masks before the threshold. `cache`, from `open_video` with the
+    same network, frames and sentences, carries what was read by earlier calls; clip mode takes only the words from it.
 
     Raises InputError for no frames, no or empty sentences, keys that do not fit the video, and weights that do not give
     numbers.
@@ -88,14 +91,15 @@ def segment_video(
         if soft is not None:
             soft.begin(inference)
         given = _checked_keys(keys or {}, inference, len(frames), len(cleaned))
-        text = segmenter.encode_text([cleaned])
+        text = segmenter.encode_text([cleaned]) if cache is None else cache.text
         if inference.config.mode == "clip":
             if given:
                 raise InputError("clip mode tracks from no key; leave the keys out, or use mode track")
             masks, scores_ET, presence_ET = segment_clips(inference, frames, text, report, soft)
             key_E = np.full(len(cleaned), -1)
         else:
-            cache = FeatureCache(inference, frames, text)
+            cache = cache or FeatureCache(inference, frames, text)
+            assert _read_alike(cache.inference.config, inference.config)
             first = score_frames(inference, cache, len(cleaned), report)
             chosen = [given.get(e) or choose_key(first, e, inference.presence_below) for e in range(len(cleaned))]
             count = _counter("tracking", report, first)
@@ -103,6 +107,26 @@ def segment_video(
             scores_ET = first.scores_ET
             key_E = np.array([-1 if key is None else key.frame for key in chosen])
     return VideoResult(tuple(sentences), frames.size, masks, scores_ET, presence_ET, key_E, str(inference.config.mode))
+
+
+def open_video(
+    segmenter: Segmenter, frames: FrameSource, sentences: Sequence[str], config: InferenceConfig
+) -> FeatureCache:
+    """What several calls of `segment_video` on one video can share: its features, read when the first call asks.
+
+    Their configs may differ in all that is decided after the first pass has read the video: frame score, presence,
+    patience. Nothing else of them may, for a reading depends on the windows and on the size.
+    """
+    with evaluating(segmenter):
+        inference = Inference(segmenter, config, frames.size)
+        text = segmenter.encode_text([clean_sentences(sentences, inference.protocol.eval_text)])
+    return FeatureCache(inference, frames, text)
+
+
+def _read_alike(one: InferenceConfig, other: InferenceConfig) -> bool:
+    """Whether the first pass reads a video in the same way under both; both resolved."""
+    free = {name: getattr(other, name) for name in ("frame_score", "presence_below", "patience", "rekey_margin")}
+    return replace(one, **free) == other
 
 
 def score_frames(inference: Inference, cache: FeatureCache, sentences: int, report: Progress) -> FirstPass:
@@ -140,15 +164,18 @@ def choose_key(first: FirstPass, sentence: int, presence_below: float) -> Key | 
 
 
 def _checked_keys(
-    keys: Mapping[int, tuple[int, np.ndarray]], inference: Inference, frames: int, sentences: int
+    keys: Mapping[int, tuple[int, np.ndarray | None]], inference: Inference, frames: int, sentences: int
 ) -> dict[int, Key]:
     checked = {}
     for sentence, (frame, mask) in keys.items():
-        mask_HW = np.asarray(mask)
         if not 0 <= sentence < sentences:
             raise InputError(f"a key is given for sentence {sentence}, but there are {sentences}, counted from 0")
         if not 0 <= frame < frames:
             raise InputError(f"the key of sentence {sentence} is frame {frame}, but the video ends at {frames - 1}")
+        if mask is None:
+            checked[sentence] = Key(frame)
+            continue
+        mask_HW = np.asarray(mask)
         if mask_HW.shape != inference.source:
             raise InputError(
                 f"the key mask of sentence {sentence} is {mask_HW.shape}, but frames are {inference.source}; "

@@ -29,6 +29,11 @@ def load_config(cls: type[T], path: str | Path | None, overrides: typing.Sequenc
     An override's value is YAML; a number in its key indexes a list that the file gives (`data.sources.0.root=...`).
     Raises InputError for a missing or malformed file, an unknown key or a value of the wrong type.
     """
+    return from_dict(cls, read_config(path, overrides))
+
+
+def read_config(path: str | Path | None, overrides: typing.Sequence[str] = ()) -> dict[str, Any]:
+    """What the file and the overrides say, as `load_config` takes it, and nothing of what they leave at its default."""
     data: dict[str, Any] = {}
     if path is not None:
         try:
@@ -39,7 +44,7 @@ def load_config(cls: type[T], path: str | Path | None, overrides: typing.Sequenc
             raise InputError(f"the config {path} must be a mapping of keys to values; see configs/tiny.yaml")
     for override in overrides:
         _apply_override(data, override)
-    return from_dict(cls, data)
+    return data
 
 
 def from_dict(cls: type[T], data: dict[str, Any], *, base: T | None = None, where: str = "") -> T:

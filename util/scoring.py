@@ -17,7 +17,7 @@ from util.distributed import World
 from util.errors import InputError
 from util.metrics import Statistics, frame_scores, statistics
 from util.sharing import share
-from util.types import IGNORE, ReferringVideo
+from util.types import IGNORE, Expression, ReferringVideo
 
 Masks = Sequence[Sequence[rle.RLE]]  # [E][T]
 FrameMasks = Callable[[int, int], np.ndarray]  # (expression, frame) -> bool [H, W], read when it is scored
@@ -104,6 +104,20 @@ def referred_objects(video: ReferringVideo) -> tuple[int, ...]:
     return tuple(sorted(ids))
 
 
+@dataclass(frozen=True)
+class FrameSeries:
+    """One sentence's answer in each of its n labelled frames.
+
+    frames_n   positions in the video; j_n, f_n  scores there
+    pixels_n3  pixels in the prediction and the truth, in the one, and in the other
+    """
+
+    frames_n: np.ndarray
+    j_n: np.ndarray
+    f_n: np.ndarray
+    pixels_n3: np.ndarray
+
+
 def score_video(masks: Masks | FrameMasks | None, video: ReferringVideo) -> list[ExpressionScore]:
     """Scores of every sentence, given its masks at the video's own size: run-length [E][T], or read one by one.
 
@@ -111,6 +125,13 @@ def score_video(masks: Masks | FrameMasks | None, video: ReferringVideo) -> list
     labelled is left out. Masks None: the video was not answered, and every frame scores 0, rightly empty or not, as the
     MeViS evaluator has it. Raises InputError when masks are missing, of another size, or the truth is not there.
     """
+    return [score for score, _ in score_by_frame(masks, video)]
+
+
+def score_by_frame(
+    masks: Masks | FrameMasks | None, video: ReferringVideo
+) -> list[tuple[ExpressionScore, FrameSeries]]:
+    """`score_video` with what it is made of; beside a score stands its sentence's series."""
     frames, sentences = len(video.frames), video.expressions
     if isinstance(masks, Sequence) and (len(masks) != len(sentences) or any(len(row) != frames for row in masks)):
         raise InputError(f"video {video.id}: expected masks of {len(sentences)} sentences in {frames} frames each")
@@ -123,15 +144,24 @@ def score_video(masks: Masks | FrameMasks | None, video: ReferringVideo) -> list
             continue
         truth_EHW, known_E = true_masks(video, index)
         for e in np.flatnonzero(known_E):
-            tallies[e].add(predicted[e], truth_EHW[e])
+            tallies[e].add(index, predicted[e], truth_EHW[e])
     return [
-        ExpressionScore(
-            video.id, expression.id, expression.text, expression.type, len(tally.j), statistics(tally.j),
-            statistics(tally.f), bool(expression.object_ids), bool(empty[e]), masks is not None, tally.area(),
-            Overlap(*tally.frames.tolist()), Overlap(*tally.pixels.tolist()),
-        )
-        for e, (expression, tally) in enumerate(zip(sentences, tallies, strict=True)) if tally.j
+        (_expression_score(video, expression, tally, bool(empty[e]), masks is not None), tally.series())
+        for e, (expression, tally) in enumerate(zip(sentences, tallies, strict=True)) if tally.frames
     ]  # fmt: skip
+
+
+def _expression_score(
+    video: ReferringVideo, expression: Expression, tally: _Tally, empty: bool, answered: bool
+) -> ExpressionScore:
+    series = tally.series()
+    seen_n3 = np.stack((series.pixels_n3[:, 1:].all(1), *(series.pixels_n3[:, 1:] > 0).T), 1)
+    return ExpressionScore(
+        video.id, expression.id, expression.text, expression.type, len(tally.frames), statistics(series.j_n),
+        statistics(series.f_n), bool(expression.object_ids), empty, answered,
+        tally.shares / seen_n3[:, 2].sum() if seen_n3[:, 2].any() else 0.0,
+        Overlap(*seen_n3.sum(0).tolist()), Overlap(*series.pixels_n3.sum(0).tolist()),
+    )  # fmt: skip
 
 
 def _predicted(masks: Masks | FrameMasks | None, index: int, sentences: int) -> list[np.ndarray | None]:
@@ -146,24 +176,23 @@ class _Tally:
     """One sentence's scores, frame by frame."""
 
     def __init__(self) -> None:
-        self.j: list[float] = []
-        self.f: list[float] = []
-        self.frames = np.zeros(3, np.int64)  # as in Overlap
-        self.pixels = np.zeros(3, np.int64)
-        self.seen = 0.0  # sum of the target's shares of the frame
+        self.frames: list[int] = []
+        self.scores: list[tuple[float, float]] = []
+        self.pixels: list[tuple[int, int, int]] = []  # as in Overlap
+        self.shares = 0.0  # sum of the target's shares of the frame
 
-    def add(self, predicted: np.ndarray | None, truth: np.ndarray) -> None:
+    def add(self, frame: int, predicted: np.ndarray | None, truth: np.ndarray) -> None:
         answer = np.zeros_like(truth) if predicted is None else predicted
-        j, f = frame_scores(answer, truth)
-        self.j.append(j if predicted is not None else 0.0)
-        self.f.append(f if predicted is not None else 0.0)
-        counts = np.array([np.count_nonzero(answer & truth), np.count_nonzero(answer), np.count_nonzero(truth)])
-        self.pixels += counts
-        self.frames += [bool(counts[1] and counts[2]), bool(counts[1]), bool(counts[2])]
-        self.seen += counts[2] / truth.size
+        scores = frame_scores(answer, truth)
+        counts = [int(np.count_nonzero(mask)) for mask in (answer & truth, answer, truth)]
+        self.frames.append(frame)
+        self.scores.append(scores if predicted is not None else (0.0, 0.0))
+        self.pixels.append((counts[0], counts[1], counts[2]))
+        self.shares += counts[2] / truth.size
 
-    def area(self) -> float:
-        return self.seen / self.frames[2] if self.frames[2] else 0.0
+    def series(self) -> FrameSeries:
+        j_n, f_n = np.array(self.scores, np.float64).reshape(-1, 2).T
+        return FrameSeries(np.array(self.frames), j_n, f_n, np.array(self.pixels, np.int64).reshape(-1, 3))
 
 
 def score_videos(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .layout import Draw
+from .draw import Draw
 
 # Muted pairs that a ground blends between; every named colour of a thing stands out from them.
 _GROUNDS = (

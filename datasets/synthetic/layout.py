@@ -5,12 +5,12 @@ Only uniform draws of a seeded generator are used, in a fixed order, so a seed m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 
+from .draw import Draw
 from .shapes import REACH, SHAPES
 from .world import Camera, Path, Thing, World
 
@@ -23,43 +23,6 @@ _WEIGHTS = {"still": 1.2, "left": 1.2, "right": 1.2, "up": 0.8, "down": 0.8, "ci
 _WEIGHTS |= {"approaching": 0.8, "receding": 0.6}
 _PLACES = 3  # candidate paths per thing, of which the freest is taken
 _ROOM = 0.4  # overlap with the things already placed that is accepted at once: some occlusion is wanted
-
-Item = TypeVar("Item")
-
-
-class Draw:
-    """Random choices from one stream of uniform numbers."""
-
-    def __init__(self, *seed: int) -> None:
-        self._uniform = np.random.default_rng(seed).random
-
-    def between(self, low: float, high: float) -> float:
-        return low + (high - low) * self._uniform()
-
-    def chance(self, probability: float) -> bool:
-        return bool(self._uniform() < probability)
-
-    def sign(self) -> int:
-        return 1 if self._uniform() < 0.5 else -1
-
-    def pick(self, items: Sequence[Item], weights: Sequence[float] | None = None) -> Item:
-        if weights is None:
-            return items[int(self._uniform() * len(items))]
-        mark = self._uniform() * sum(weights)
-        for item, weight in zip(items, weights, strict=True):
-            mark -= weight
-            if mark < 0:
-                return item
-        return items[-1]
-
-    def grid(self, rows: int, columns: int) -> np.ndarray:
-        """Uniform numbers, float32 [rows, columns]."""
-        return self._uniform((rows, columns)).astype(np.float32)
-
-    def some(self, items: Sequence[Item], count: int) -> list[Item]:
-        """`count` different items in random order."""
-        rest = list(items)
-        return [rest.pop(int(self._uniform() * len(rest))) for _ in range(count)]
 
 
 @dataclass(frozen=True)
@@ -78,6 +41,11 @@ class Stage:
 
     aspect: float
     camera: float
+
+    @property
+    def wide(self) -> float:
+        """Shrinks ways across a frame that is narrow for them."""
+        return min(1.0, self.aspect / 1.6)
 
 
 def draw_world(draw: Draw, aspect: float, things: int, *, twins: bool, late: bool, returning: bool) -> World:
@@ -162,16 +130,16 @@ def _place(
     best, least = None, float("inf")
     for _ in range(_PLACES):
         path = _PATHS[motion](draw, stage, radius)
-        overlap = _overlap(path.at(moments), radius, placed)
-        if overlap < least:
-            best, least = path, overlap
+        covered = overlap(path.at(moments), radius, placed)
+        if covered < least:
+            best, least = path, covered
         if least < _ROOM:
             break
     assert best is not None
     return best
 
 
-def _overlap(pose: np.ndarray, radius: float, placed: list[tuple[np.ndarray, float]]) -> float:
+def overlap(pose: np.ndarray, radius: float, placed: list[tuple[np.ndarray, float]]) -> float:
     """How deep the things lie in one another, in radii of the smaller, on average over time; summed over the others."""
     total = 0.0
     for other, other_radius in placed:

@@ -42,7 +42,30 @@ class Renderer:
             window = self._window(pose, REACH * pose[2])
             if window:
                 labels[window][distance(thing.shape, *self._local(pose, window)) < 0] = thing.id
+        if self._world.occluders:
+            labels[self._hidden(u)] = 0
         return labels
+
+    def whole(self, u: float) -> np.ndarray:
+        """What each thing covers of the frame, whatever is in front of it, in the world's order; bool [N, H, W]."""
+        poses = self._world.poses(np.array([u]))[:, :, 0]
+        masks = np.zeros((len(poses), self._height, self._width), bool)
+        for mask, thing, pose in zip(masks, self._world.things, poses, strict=True):
+            window = self._window(pose, REACH * pose[2])
+            if window:
+                mask[window] = distance(thing.shape, *self._local(pose, window)) < 0
+        return masks
+
+    def _hidden(self, u: float) -> np.ndarray:
+        """Pixels that show an occluder, bool [H, W]."""
+        x = ((np.arange(self._width) + 0.5) / self._height).astype(np.float32)[None, :]
+        y = ((np.arange(self._height) + 0.5) / self._height).astype(np.float32)[:, None]
+        hidden = np.zeros((self._height, self._width), bool)
+        discs, first = self._world.occluder_discs(np.array([u])).astype(np.float32), 0
+        for occluder in self._world.occluders:
+            hidden |= occluder.distance(discs[first : first + len(occluder.discs)], x, y) < 0
+            first += len(occluder.discs)
+        return hidden
 
     def frame(self, u: float) -> np.ndarray:
         """The picture at moment `u`, uint8 RGB [H, W, 3]."""
@@ -65,12 +88,12 @@ class Renderer:
 
     def _local(self, pose: np.ndarray, window: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray]:
         """The window's pixel centres in the thing's unit coordinates: x, y, float32 [h, w] each."""
-        x, y, radius, cosine, sine = pose
+        x, y, radius, cosine, sine, wide = pose
         rows = (np.arange(window[0].start, window[0].stop) + 0.5) / self._height - y
         columns = (np.arange(window[1].start, window[1].stop) + 0.5) / self._height - x
         rows, columns = (rows / radius).astype(np.float32)[:, None], (columns / radius).astype(np.float32)[None, :]
         cosine, sine = np.float32(cosine), np.float32(sine)
-        return cosine * columns + sine * rows, cosine * rows - sine * columns
+        return (cosine * columns + sine * rows) / np.float32(wide), cosine * rows - sine * columns
 
     def _cast_shadow(self, canvas: np.ndarray, thing: Thing, pose: np.ndarray) -> None:
         """Darkens what lies behind: the thing's own outline, moved away from the light and blurred."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import combinations, product
 
 from .claims import Judge, Looks, Moves, Program
-from .layout import COLOURS, MOTIONS, SIZES, TEXTURES, Draw
+from .draw import Draw
+from .layout import COLOURS, MOTIONS, SIZES, TEXTURES
 from .shapes import SHAPES
 from .world import Thing, World
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
@@ -12,8 +13,10 @@ from util.errors import InputError
 from util.types import ABSENT, PRESENT, Expression, ReferringVideo
 
 from . import sentences
-from .layout import Draw, draw_world
+from .draw import Draw
+from .layout import draw_world
 from .render import Renderer
+from .scenes import Split, draw_scene
 from .sentences import Sentence, draw_sentences
 from .world import World
 
@@ -32,6 +35,10 @@ class SyntheticConfig:
     min_objects, max_objects: things in a video.
     expressions: sentences of a video at most; `motion` and `no_target` are the shares of those families, the rest is
         appearance.
+    split: what kind of events the videos hold ("mixed": each video those of a split of its own); None for the plain
+        world that `motion`, `no_target`, `twins`, `late` and `returning` describe, and which only then matter.
+    hard: light, shadows, textures, blur, noise, compression, a moving camera and occluders that make it hard to see.
+    textures: folder of images whose texture is put on grounds and things of hard videos.
     twins: share of videos in which two things look the same in everything. late, returning: share of videos in which
         something enters late, and in which something leaves and comes back.
     """
@@ -50,6 +57,9 @@ class SyntheticConfig:
     twins: float = 0.4
     late: float = 0.3
     returning: float = 0.3
+    split: Split | None = None
+    hard: bool = False
+    textures: str = ""
 
     def __post_init__(self) -> None:
         if self.seed < 0 or min(self.videos, self.frames, self.expressions) < 1 or self.fps <= 0:
@@ -59,8 +69,14 @@ class SyntheticConfig:
                 f"synthetic frames of {self.height}x{self.width} cannot be drawn; take at least 16 pixels a side and a "
                 "width of half to three times the height"
             )
-        if not 3 <= self.min_objects <= self.max_objects <= 8:
-            raise InputError("synthetic videos need 3 <= min_objects <= max_objects <= 8")
+        if self.split is not None and not 1.3 <= self.width / self.height <= 3:
+            raise InputError(
+                f"a split of the synthetic world needs a frame 1.3 to 3 times as wide as high, not {self.height}x"
+                f"{self.width}: its events take place from side to side"
+            )
+        least = 3 if self.split is None else 2
+        if not least <= self.min_objects <= self.max_objects <= 8:
+            raise InputError(f"synthetic videos need {least} <= min_objects <= max_objects <= 8")
         shares = (self.motion, self.no_target, self.twins, self.late, self.returning, self.motion + self.no_target)
         if not all(0 <= share <= 1 for share in shares):
             raise InputError("motion, no_target, their sum, twins, late and returning are shares between 0 and 1")
@@ -110,10 +126,12 @@ class SyntheticVideos(VideoList):
         return self.config.videos
 
     def video(self, number: int) -> ReferringVideo:
-        """Rendered when its frames are asked for."""
+        return self.filmed(number, *self.program(number))
+
+    def filmed(self, number: int, world: World, said: Sequence[Sentence]) -> ReferringVideo:
+        """A world with the ground and light of video `number`; rendered when its frames are asked for."""
         config = self.config
-        world, said = self.program(number)
-        renderer = Renderer(world, config.height, config.width, (config.seed, number, _BACKDROP))
+        renderer = Renderer(world, config.height, config.width, self._seed(number, _BACKDROP))
         return ReferringVideo(
             id=f"synthetic-{config.seed}-{number:05d}",
             frames=SyntheticFrames(renderer, config),
@@ -128,21 +146,30 @@ class SyntheticVideos(VideoList):
     def program(self, index: int) -> tuple[World, tuple[Sentence, ...]]:
         """The world of video `index` and its sentences with the programs that decide their answers."""
         config = self.config
-        draw = Draw(config.seed, index, _WORLD)
+        draw = Draw(*self._seed(index, _WORLD))
         things = config.min_objects + int(draw.between(0, config.max_objects - config.min_objects + 1))
-        wishes = {name: draw.chance(getattr(config, name)) for name in ("twins", "late", "returning")}
-        for _ in range(_ATTEMPTS):
-            world = draw_world(draw, config.width / config.height, things, **wishes)
-            if _is_fair(world):
-                break
+        aspect = config.width / config.height
+        if config.split is None:
+            wishes = {name: draw.chance(getattr(config, name)) for name in ("twins", "late", "returning")}
+            for _ in range(_ATTEMPTS):
+                world = draw_world(draw, aspect, things, **wishes)
+                if _is_fair(world):
+                    break
+        else:
+            world = draw_scene(draw, config.split, aspect, things)
         said = draw_sentences(
-            Draw(config.seed, index, _SENTENCES),
+            Draw(*self._seed(index, _SENTENCES)),
             world,
             config.expressions,
             motion=config.motion,
             no_target=config.no_target,
         )
         return world, said
+
+    def _seed(self, index: int, part: int) -> tuple[int, ...]:
+        """Of one part of a video. Splits share nothing: their videos of the same number are different worlds."""
+        split = () if self.config.split is None else (1 + get_args(Split).index(self.config.split),)
+        return self.config.seed, index, part, *split
 
     @staticmethod
     def all_sentences() -> Iterator[str]:

@@ -32,7 +32,7 @@ def digests(count: int = CONFIG.videos) -> dict[str, str]:
             said.update(f"{video.id} {one.id} {one.type} {one.object_ids} {one.text}\n".encode())
         world, _ = videos.program(number)
         poses = world.poses(np.linspace(0, 1, 7))
-        tracks.update(np.round(poses * 1e4).astype("<i4").tobytes())
+        tracks.update(np.round(poses[:, :5] * 1e4).astype("<i4").tobytes())
         assert video.masks is not None
         for frame in range(0, CONFIG.frames, 6):
             read, states = video.masks.read(frame, [thing.id for thing in world.things])

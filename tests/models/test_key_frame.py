@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.inference import Inference, mask_confidence, network_size, overlap
-from models.key_frame import FirstPass, InferenceConfig, VideoResult, choose_key, segment_video
+from models.key_frame import FirstPass, InferenceConfig, VideoResult, choose_key, open_video, segment_video
 from models.soft_masks import SoftMasks
 from models.windows import FeatureCache, blocks, windows_of
 from tests.fakes import SIZE, FakeSegmenter, Squares, agree, moving
@@ -253,6 +253,30 @@ def test_given_key_replaces_the_networks_own() -> None:
     assert agree(masks_of(result, 0), truth_of(video, 0))
     assert agree(np.delete(masks_of(result, 1), 4, 0), np.delete(expected, 4, 0))  # hidden in frame 4
     assert not masks_of(result, 1)[4].any()
+
+
+def test_a_key_without_a_mask_takes_the_first_passes_own() -> None:
+    """Also where the referent would be called absent: what is tracked from is the caller's choice."""
+    video = Squares([*moving(4)[:1], [("red", 24, 12, 0.15)], *moving(5)[2:]])
+    free, told = (segment_video(FakeSegmenter(), video, ["red"], CONFIG, keys=keys) for keys in (None, {0: (1, None)}))
+    assert free.key_E.tolist() == [0] and told.key_E.tolist() == [1]
+    assert not masks_of(free)[1].any() and agree(masks_of(told)[1], video.truth(1))
+    chosen = segment_video(FakeSegmenter(), video, ["red"], CONFIG, keys={0: (0, None)})
+    assert same(chosen, free)
+
+
+def test_calls_that_share_a_cache_are_as_calls_of_their_own_and_read_once() -> None:
+    video = Squares(with_twin(moving(11, best=6, top=4), 44, 72, 0.8))
+    configs = [CONFIG, replace(CONFIG, frame_score="stability", patience=0), replace(CONFIG, presence_below=0.7)]
+    network = FakeSegmenter()
+    cache = open_video(network, video, ["red", "blue"], CONFIG)
+    shared = [segment_video(network, video, ["red", "blue"], config, cache=cache) for config in configs]
+    assert sorted(t for window in network.encoded for t in window) == list(range(11))
+    for config, result in zip(configs, shared, strict=True):
+        alone = segment_video(FakeSegmenter(), video, ["red", "blue"], config)
+        assert same(result, alone) and same(result, alone, 1, 1)
+    with pytest.raises(AssertionError):
+        segment_video(network, video, ["red", "blue"], replace(CONFIG, window=2), cache=cache)
 
 
 # --- cost

@@ -10,7 +10,7 @@ import pytest
 from util import rle
 from util.controls import answer_with_one_object, true_keys, with_other_sentences
 from util.errors import InputError
-from util.scoring import score_video, summarise, true_masks
+from util.scoring import score_by_frame, score_video, summarise, true_masks
 from util.types import ABSENT, IGNORE, PRESENT, Expression, ReferringVideo
 
 SIZE, FRAMES = (24, 32), 4
@@ -135,3 +135,15 @@ def test_other_sentences_name_other_objects() -> None:
         ((2,), "sentence 0"),
     ]
     assert with_other_sentences(video((0,), (0,))).expressions == ()
+
+
+def test_scores_by_frame_are_what_the_means_are_of() -> None:
+    asked = video((0,), (1,))
+    rows = score_by_frame([truth_of(asked)[0], BLANK], asked)
+    assert [score for score, _ in rows] == score_video([truth_of(asked)[0], BLANK], asked)
+    for score, series in rows:
+        assert series.frames_n.tolist() == list(range(len(asked.frames)))
+        assert score.j.mean == pytest.approx(series.j_n.mean()) and score.f.mean == pytest.approx(series.f_n.mean())
+        both, predicted, true = series.pixels_n3.T
+        assert (both <= np.minimum(predicted, true)).all() and score.volume.true == true.sum()
+        assert score.presence.true == (true > 0).sum() and score.presence.predicted == (predicted > 0).sum()

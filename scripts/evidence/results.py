@@ -1,0 +1,50 @@
+"""Finished runs as small JSON files, one for each row and seed: what is done, what is missing, what is out of date."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+State = Literal["done", "missing", "out of date"]
+
+
+@dataclass(frozen=True)
+class Results:
+    """The folder of finished runs."""
+
+    folder: Path
+
+    def path(self, name: str, seed: int) -> Path:
+        return self.folder / f"{name}.seed{seed}.json"
+
+    def state(self, name: str, seed: int, key: str) -> State:
+        path = self.path(name, seed)
+        if not path.is_file():
+            return "missing"
+        return "done" if json.loads(path.read_text(encoding="utf-8"))["key"] == key else "out of date"
+
+    def write(self, name: str, seed: int, content: Mapping[str, Any]) -> Path:
+        """Whole or not at all, each split and each of the other entries on a line of its own."""
+        lines = [f"{json.dumps(entry)}: {_entry(value)}" for entry, value in content.items()]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.path(name, seed)
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+        return partial.replace(path)
+
+    def read(self) -> dict[str, dict[int, dict[str, Any]]]:
+        """All that is there: row -> seed -> content."""
+        found: dict[str, dict[int, dict[str, Any]]] = {}
+        for path in sorted(self.folder.glob("*.seed*.json")):
+            content = json.loads(path.read_text(encoding="utf-8"))
+            found.setdefault(content["row"], {})[content["training"]["seed"]] = content
+        return found
+
+
+def _entry(value: Any) -> str:
+    if isinstance(value, dict) and value and all(isinstance(item, dict) for item in value.values()):
+        return "{\n" + ",\n".join(f" {json.dumps(key)}: {json.dumps(item)}" for key, item in value.items()) + "\n}"
+    return json.dumps(value)
