@@ -32,17 +32,16 @@ from util.optimization import build_optimizer, clip_gradients, learning_rate_sha
 from util.repro import stop_unless_finite
 from util.training_state import seed_everything
 
-# what of the network is switched on
-VARIANTS: dict[str, dict[str, bool]] = {
-    "frames": {"motion": False, "space_time": False},
-    "space_time": {"motion": False, "space_time": True},
-    "motion": {"motion": True, "space_time": False},
-    "motion+space_time": {"motion": True, "space_time": True},
+# what of the network is switched on: (motion, space_time)
+VARIANTS: dict[str, tuple[bool, bool]] = {
+    "frames": (False, False),
+    "space_time": (False, True),
+    "motion": (True, False),
+    "motion+space_time": (True, True),
 }
 WORLDS: dict[str, dict[str, Any]] = {
     # two things that look alike, and sentences that only their movements answer
-    "two": {"min_objects": 2, "max_objects": 2, "twins": 1.0, "late": 0.0, "returning": 0.0, "motion": 1.0,
-            "no_target": 0.0, "expressions": 2},
+    "two": {"split": "twins", "min_objects": 2, "max_objects": 2, "expressions": 2},
     "mixed": {"split": "mixed", "expressions": 4},
 }  # fmt: skip
 HELD_OUT = 2_500_000  # seed of the videos that are asked about
@@ -78,7 +77,8 @@ def learning_curve(config: TrainConfig, variant: str, world: str, schedule: Sche
     """
     torch.set_flush_denormal(True)
     seed_everything(config.seed)
-    model = replace(config.model, grounding=True, **VARIANTS[variant])
+    motion, space_time = VARIANTS[variant]
+    model = replace(config.model, grounding=True, motion=motion, space_time=space_time)
     source = SyntheticConfig(**{"seed": 1, "videos": 100_000, "height": 64, "width": 112, "frames": 24} | WORLDS[world])
     held_out = SyntheticVideos(replace(source, seed=HELD_OUT, videos=schedule.videos))
     folder.mkdir(parents=True, exist_ok=True)
