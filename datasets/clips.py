@@ -40,6 +40,7 @@ class ClipConfig:
     sampler: Literal["spaced", "published"] = "spaced"
     max_skip: int = 5  # greatest distance between neighbouring frames of a spaced clip ...
     min_skip: int = 1  # ... and the least: movements show over time
+    answered: int | None = None  # frames, side by side in the clip, that are answered; the rest show what happens
     transform: TransformConfig = field(default_factory=TransformConfig)
     # What the tracking stream is told about: other frames of the clip, with its geometry and colours (their masks are
     # moved a little in training), or, as TF-RVOS does, a frame beside each one, augmented on its own.
@@ -47,7 +48,7 @@ class ClipConfig:
     protocol: Protocol = CORRECTED
 
     def __post_init__(self) -> None:
-        counts = (*self.lengths, self.expressions, self.max_objects, self.min_skip)
+        counts = (*self.lengths, self.expressions, self.max_objects, self.min_skip, self.answered or 1)
         if not self.lengths or min(counts) < 1 or self.max_skip < self.min_skip:
             raise InputError(
                 "clips need frames, expressions, max_objects and min_skip of at least 1, and max_skip >= min_skip"
@@ -64,7 +65,7 @@ class ClipSample:
     """One clip before it is batched. Shapes and states as in `Targets`, without B.
 
     frames_THWC uint8, boxes_ENT4 cxcywh divided by (width, height), identity: what to name in an error or a repro,
-    neighbours: as in `ClipBatch`
+    answered_T and neighbours: as in `ClipBatch`; with the first, the truth's T are its frames
     """
 
     frames_THWC: np.ndarray
@@ -75,6 +76,7 @@ class ClipSample:
     states_ENT: Tensor
     objects_EN: Tensor
     identity: str
+    answered_T: Tensor | None = None
     neighbours: ClipSample | None = None
 
 
@@ -198,13 +200,15 @@ def cut_clip(
     pixels_THWC = np.stack([video.frames[int(i)] for i in distinct])[back]
     if config.transform.photometric and protocol.photometric == "frame":  # published: before the clip is resized
         pixels_THWC = change_colours(pixels_THWC, colours, protocol)
+    answered = _answered(video, index_T, config.answered, rng) if config.answered else None
     frames_THWC = view.frames(pixels_THWC).permute(0, 2, 3, 1).contiguous().numpy()
     if config.transform.photometric and protocol.photometric == "clip":
         frames_THWC = change_colours(frames_THWC, colours, protocol)
 
     ids = sorted({i for expression in expressions for i in expression.object_ids or ()})
-    masks_NTHW, known_NT = read_masks(video, distinct, ids)
-    truth = view_objects(masks_NTHW[:, back], known_NT[:, back], view, protocol)
+    told, place = (distinct, back) if answered is None else np.unique(index_T[answered], return_inverse=True)
+    masks_NTHW, known_NT = read_masks(video, told, ids)
+    truth = view_objects(masks_NTHW[:, place], known_NT[:, place], view, protocol)
     slots = [fill_slots(truth, [ids.index(i) for i in e.object_ids or ()], config.max_objects) for e in expressions]
     captions = [clean_caption(expression.text) for expression in expressions]
     named = ",".join(expression.id for expression in expressions)
@@ -217,7 +221,17 @@ def cut_clip(
         states_ENT=torch.stack([slot.states_NT for slot in slots]),
         objects_EN=torch.stack([torch.arange(config.max_objects) < len(e.object_ids or ()) for e in expressions]),
         identity=f"{note}: video {video.id}, sentences {named}, frames {index_T.tolist()}, {view}",
+        answered_T=None if answered is None else torch.from_numpy(answered),
     )
+
+
+def _answered(video: ReferringVideo, index_T: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Positions of `count` frames side by side in the clip, one of them labelled; all of a shorter clip."""
+    rng = rng.spawn(1)[0]
+    known = [p for p, frame in enumerate(index_T) if video.labelled is None or frame in video.labelled]
+    first = int(rng.choice(known)) - int(rng.integers(count))
+    first = min(max(first, 0), max(len(index_T) - count, 0))
+    return np.arange(first, min(first + count, len(index_T)))
 
 
 def collate(samples: Sequence[ClipSample], divisor: int = DIVISOR) -> ClipBatch:
@@ -236,6 +250,7 @@ def collate(samples: Sequence[ClipSample], divisor: int = DIVISOR) -> ClipBatch:
         masks_BENTHW[b, ..., :h, :w] = sample.masks_ENTHW
     objects_BEN = torch.stack([sample.objects_EN for sample in samples])
     neighbours = [sample.neighbours for sample in samples if sample.neighbours is not None]
+    answered = [sample.answered_T for sample in samples if sample.answered_T is not None]
     targets = Targets(
         masks_BENTHW=masks_BENTHW,
         boxes_BENT4=torch.stack([sample.boxes_ENT4 for sample in samples]),
@@ -250,5 +265,6 @@ def collate(samples: Sequence[ClipSample], divisor: int = DIVISOR) -> ClipBatch:
         captions=[sample.captions for sample in samples],
         targets=targets,
         identity=[sample.identity for sample in samples],
+        answered_BT=torch.stack(answered) if answered else None,
         neighbours=collate(neighbours, divisor) if neighbours else None,
     )

@@ -66,13 +66,13 @@ def draw_references(
 ) -> References | None:
     """References of clips number `first_clip`, ... when a share `progress` of training is done.
 
-    None for clips of one frame, which have no other frame to learn from. Where the batch brings neighbours, those are
-    the references, with true masks only: the network does not segment them.
+    None for clips of one answered frame, which have no other to learn from. Where the batch brings neighbours, those
+    are the references, with true masks only: the network does not segment them.
     """
     apart = batch.neighbours is not None
-    if batch.times_BT.shape[1] == 1 and not apart:
-        return None
     targets = batch.targets if batch.neighbours is None else batch.neighbours.targets
+    if targets.states_BENT.shape[-1] == 1 and not apart:
+        return None
     own = 0.0 if apart else scheduled_probability(progress, 1.0, config.self_prediction, config.warmup)
     clips = [
         _draw_clip(_clip(targets, b), config, own, _generator(seed, first_clip + b), apart=apart)

@@ -182,10 +182,17 @@ class Segmenter(nn.Module):
         words, sentence = self.resizer(hidden), self.resizer(pooled)
         return TextFeatures(*(x.unflatten(0, (batch, -1)) for x in (words, padding, sentence)))
 
-    def encode_expressions(self, video: VideoFeatures, text: TextFeatures) -> ExpressionFeatures:
-        """Read each video with each of its sentences: fusion, encoder, pixel decoder."""
+    def encode_expressions(
+        self, video: VideoFeatures, text: TextFeatures, frames_BT: Tensor | None = None
+    ) -> ExpressionFeatures:
+        """Read each video with each of its sentences: fusion, encoder, pixel decoder.
+
+        frames_BT: positions of the frames to go on with after the fusion; None = all.
+        """
         positions = self._positions(video)
-        fused, shapes, padding = self._over_time(video, text)
+        fused, shapes, padding = self._over_time(video, text, frames_BT)
+        if frames_BT is not None:
+            video = video.gather_frames(frames_BT)
         memory, ratios = self._encode(video, fused, shapes, padding, positions[1:])
         starts = level_slices(shapes)
         pyramid = tuple(
@@ -207,11 +214,11 @@ class Segmenter(nn.Module):
             None if self.grounding_head is None else self.grounding_head(fused),
         )
 
-    def ground(self, video: VideoFeatures, text: TextFeatures) -> GroundingMaps:
-        """Where each sentence points, as the fusion alone knows it; ValueError without the grounding head."""
+    def ground(self, video: VideoFeatures, text: TextFeatures, frames_BT: Tensor | None = None) -> GroundingMaps:
+        """Where each sentence points in those frames, known before the encoder; ValueError without grounding."""
         if self.grounding_head is None:
             raise ValueError("this network has no grounding head; set grounding to true")
-        fused, shapes, padding = self._over_time(video, text)
+        fused, shapes, padding = self._over_time(video, text, frames_BT)
         return GroundingMaps(self.grounding_head(fused), shapes, padding)
 
     def _positions(self, video: VideoFeatures) -> tuple[Tensor, ...]:
@@ -222,11 +229,21 @@ class Segmenter(nn.Module):
         codes = sine_1d(text.padding_BEL.flatten(0, 1), self.config.hidden_dim)
         return codes.view_as(text.words_BELC).to(text.words_BELC.dtype)
 
-    def _over_time(self, video: VideoFeatures, text: TextFeatures) -> tuple[Tensor, Shapes, Tensor]:
-        """`_fuse`, and what the clip's other moments tell about each token."""
+    def _over_time(
+        self, video: VideoFeatures, text: TextFeatures, frames_BT: Tensor | None
+    ) -> tuple[Tensor, Shapes, Tensor]:
+        """`_fuse`, and what the clip's other moments tell about each token; then only frames `frames_BT`."""
         fused, shapes, padding = self._fuse(video, text)
         if self.space_time is not None:
             fused = self.space_time(fused, shapes, padding, video.times_BT)
+        if frames_BT is not None:
+            clips = torch.arange(len(frames_BT), device=fused.device)[:, None, None]
+            expressions = torch.arange(text.sentence_BEC.shape[1], device=fused.device)[:, None]
+            lead = (len(clips), len(expressions), -1)
+            fused, padding = (
+                rows.unflatten(0, lead)[clips, expressions, frames_BT[:, None]].flatten(0, 2)
+                for rows in (fused, padding)
+            )
         return fused, shapes, padding
 
     def _fuse(self, video: VideoFeatures, text: TextFeatures) -> tuple[Tensor, Shapes, Tensor]:

@@ -39,9 +39,9 @@ class TrainingStep(nn.Module):
             maps: GroundingMaps | None
             losses: dict[str, Tensor]
             if self.grounding_only:
-                maps, losses = segmenter.ground(video, text), {}
+                maps, losses = segmenter.ground(video, text, batch.answered_BT), {}
             else:
-                features = segmenter.encode_expressions(video, text)
+                features = segmenter.encode_expressions(video, text, batch.answered_BT)
                 maps = features.grounding
                 tracking = None if references is None else self._track(batch, features, text, references)
                 prediction = segmenter.decode(features, tracking, aux=True)
@@ -62,7 +62,10 @@ class TrainingStep(nn.Module):
         if references.some_own:
             with torch.no_grad():
                 references = references.with_own(self.segmenter.decode(features))
-        rows = references.index_BT[:, :, None, None, None].expand_as(batch.frames_BTCHW)
+        index_BT = references.index_BT
+        if batch.answered_BT is not None:
+            index_BT = batch.answered_BT.gather(1, index_BT)
+        rows = index_BT[:, :, None, None, None].expand(-1, -1, *batch.frames_BTCHW.shape[2:])
         return self.segmenter.track(
             features.gather_frames(references.index_BT),
             references.masks_BEThw,
@@ -115,5 +118,6 @@ def cut_batch(batch: ClipBatch, start: int, stop: int) -> ClipBatch:
         captions=batch.captions[cut],
         targets=Targets(**{name: tensor[cut] for name, tensor in vars(batch.targets).items()}),
         identity=batch.identity[cut],
+        answered_BT=None if batch.answered_BT is None else batch.answered_BT[cut],
         neighbours=batch.neighbours and cut_batch(batch.neighbours, start, stop),
     )

@@ -109,6 +109,8 @@ class ClipBatch:
     times_BT      float32 seconds since the video began
     captions      [B][E] sentences
     identity      one line per clip: video, expressions, frames, seed (for error reports and repros)
+    answered_BT   int64 positions of the frames that are answered, whose truth `targets` holds; the others only show
+                  what happens. None: all are
     neighbours    a frame beside each frame, augmented on its own, on a canvas of its own: what the tracking stream is
                   told about (TF-RVOS); None where it is told about other frames of this clip
     """
@@ -119,6 +121,7 @@ class ClipBatch:
     captions: list[list[str]]
     targets: Targets
     identity: list[str] = field(default_factory=list)
+    answered_BT: Tensor | None = None
     neighbours: ClipBatch | None = None
 
     def to(self, device: torch.device) -> ClipBatch:
@@ -128,6 +131,7 @@ class ClipBatch:
             sizes_B2=self.sizes_B2.to(device, non_blocking=True),
             times_BT=self.times_BT.to(device, non_blocking=True),
             targets=self.targets.to(device),
+            answered_BT=self.answered_BT if self.answered_BT is None else self.answered_BT.to(device),
             neighbours=self.neighbours and self.neighbours.to(device),
         )
 

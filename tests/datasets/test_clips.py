@@ -11,6 +11,7 @@ import torch
 
 from datasets.clips import DIVISOR, MEAN, STD, ClipConfig, ClipDataset, collate, cut_clip, frames_at
 from datasets.frame_sampler import published_frames, published_neighbours, spaced_frames
+from datasets.synthetic import SyntheticConfig, SyntheticVideos
 from datasets.transforms import TransformConfig
 from datasets.video import MemoryVideo
 from util.errors import InputError
@@ -372,3 +373,25 @@ def test_spacing_keeps_to_its_least_where_the_video_is_long_enough():
     assert steps == {3, 4}
     # eight frames three apart do not fit into 20, two apart do
     assert {int(step) for step in np.diff(spaced_frames(10, 20, 8, 4, rng, min_skip=3))} == {2}
+
+
+def test_answered_frames_have_the_truth_of_those_frames():
+    videos = SyntheticVideos(SyntheticConfig(seed=3, videos=12, height=32, width=64))
+    whole = ClipDataset(videos, ClipConfig(frames=6, expressions=2), seed=4)
+    part = ClipDataset(videos, ClipConfig(frames=6, expressions=2, answered=2), seed=4)
+    firsts = set()
+    for n in range(12):
+        a, b = whole[n], part[n]
+        assert np.array_equal(a.frames_THWC, b.frames_THWC)
+        assert a.captions == b.captions
+        first, second = b.answered_T.tolist()
+        assert second == first + 1
+        firsts.add(first)
+        assert torch.equal(a.masks_ENTHW[:, :, [first, second]], b.masks_ENTHW)
+        assert torch.equal(a.states_ENT[..., [first, second]], b.states_ENT)
+        assert torch.equal(a.boxes_ENT4[:, :, [first, second]], b.boxes_ENT4)
+    assert len(firsts) > 2
+    batch = collate([part[0], part[1]])
+    assert batch.answered_BT.shape == (2, 2)
+    assert batch.frames_BTCHW.shape[1] == 6
+    assert batch.targets.states_BENT.shape[-1] == 2

@@ -98,3 +98,17 @@ def test_without_it_the_network_is_the_one_without():
     a, b = (network(network.encode_video(clip), text) for network in (with_it, without))
     assert torch.equal(a.masks_BETQhw, b.masks_BETQhw)
     assert torch.equal(a.logits_BETQK, b.logits_BETQK)
+
+
+@torch.no_grad()
+def test_answering_some_frames_is_answering_all_and_taking_those():
+    """Up to the pixel decoder, which attends over the frames that it is given."""
+    model = build(space_time=True, motion=True, grounding=True)
+    clips, text = noise(2, 4, 3, 64, 96), words(model, 2, 3)
+    video, chosen = model.encode_video(clips), torch.tensor([[1, 2], [0, 3]])
+    some, every = model.encode_expressions(video, text, chosen), model.encode_expressions(video, text)
+    wanted = every.gather_frames(chosen)
+    torch.testing.assert_close(some.memory_NSC, wanted.memory_NSC, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(some.grounding.logits_NS, wanted.grounding.logits_NS, atol=1e-5, rtol=1e-4)
+    assert torch.equal(some.times_BT, wanted.times_BT)
+    assert model.decode(some).logits_BETQK.shape[:3] == (2, 3, 2)
