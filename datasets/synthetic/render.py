@@ -6,11 +6,16 @@ centre, which is where that thing's antialiased coverage is more than one half.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from .backdrop import Backdrop
+from .effects import Effects, smear
+from .hard_backdrop import HardBackdrop
 from .layout import COLOURS
 from .shapes import REACH, distance
+from .textures import Images
 from .world import Thing, World
 
 # The colour that names a thing, and the second one of its pattern: the two never blend into a third name.
@@ -25,15 +30,29 @@ _PAINT = {
     "pink": ((250, 132, 190), (190, 52, 122)),
 }
 assert tuple(_PAINT) == COLOURS
+# Of what hides things: no named colour.
+_DULL = {"pillar": (112, 98, 84), "foliage": (74, 84, 58)}
 _BORDER = 0.1  # width of the plain edge around a pattern, in unit lengths
 
 
-class Renderer:
-    """Draws one world at one resolution; any moment on its own. Keeps the background, made when first needed."""
+@dataclass(frozen=True)
+class Film:
+    """How a hard video is filmed: its length, which says how much things move in a frame, and the user's images."""
 
-    def __init__(self, world: World, height: int, width: int, seed: tuple[int, ...]) -> None:
-        self._world, self._height, self._width, self._seed = world, height, width, seed
-        self._backdrop: Backdrop | None = None
+    frames: int
+    images: Images | None = None
+
+
+class Renderer:
+    """Draws one world at one resolution; any moment on its own. Keeps the background, made when first needed.
+
+    film: the effects of hard videos; None draws plainly.
+    """
+
+    def __init__(self, world: World, height: int, width: int, seed: tuple[int, ...], film: Film | None = None) -> None:
+        self._world, self._height, self._width, self._seed, self._film = world, height, width, seed, film
+        self._backdrop: Backdrop | HardBackdrop | None = None
+        self._effects: Effects | None = None
 
     def labels(self, u: float) -> np.ndarray:
         """Which thing each pixel shows, by id, 0 for the background; uint8 [H, W]."""
@@ -42,8 +61,8 @@ class Renderer:
             window = self._window(pose, REACH * pose[2])
             if window:
                 labels[window][distance(thing.shape, *self._local(pose, window)) < 0] = thing.id
-        if self._world.occluders:
-            labels[self._hidden(u)] = 0
+        for depth in self._occluder_depths(u):
+            labels[depth > 0] = 0
         return labels
 
     def whole(self, u: float) -> np.ndarray:
@@ -56,28 +75,37 @@ class Renderer:
                 mask[window] = distance(thing.shape, *self._local(pose, window)) < 0
         return masks
 
-    def _hidden(self, u: float) -> np.ndarray:
-        """Pixels that show an occluder, bool [H, W]."""
-        x = ((np.arange(self._width) + 0.5) / self._height).astype(np.float32)[None, :]
-        y = ((np.arange(self._height) + 0.5) / self._height).astype(np.float32)[:, None]
-        hidden = np.zeros((self._height, self._width), bool)
-        discs, first = self._world.occluder_discs(np.array([u])).astype(np.float32), 0
-        for occluder in self._world.occluders:
-            hidden |= occluder.distance(discs[first : first + len(occluder.discs)], x, y) < 0
-            first += len(occluder.discs)
-        return hidden
-
     def frame(self, u: float) -> np.ndarray:
         """The picture at moment `u`, uint8 RGB [H, W, 3]."""
         if self._backdrop is None:
-            self._backdrop = Backdrop(self._seed, self._height, self._width, self._world.camera.reach)
-        camera = self._world.camera.at(np.array([u]))[:, 0]
-        canvas = self._backdrop.view(camera)
-        for thing, pose in zip(self._world.things, self._world.poses(np.array([u]))[:, :, 0], strict=True):
-            self._cast_shadow(canvas, thing, pose)
-            self._paint(canvas, thing, pose)
+            self._prepare()
+        assert self._backdrop is not None
+        now = np.array([u])
+        canvas = self._backdrop.view(self._world.camera.at(now)[:, 0], float(self._world.camera.scale(now)[0]))
+        if self._effects is None:
+            for thing, pose in zip(self._world.things, self._world.poses(now)[:, :, 0], strict=True):
+                self._cast_shadow(canvas, thing, pose, (0.22, 0.4, 0.42))
+                self._paint(canvas, thing, pose)
+            canvas *= self._backdrop.light(u)
+            return np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
+        half = self._effects.exposure / 2
+        poses = self._world.poses(np.array([u - half, u, u + half]))
+        for number, (thing, pose) in enumerate(zip(self._world.things, poses, strict=True)):
+            self._cast_shadow(canvas, thing, pose[:, 1], self._effects.shadow)
+            self._expose(canvas, number, thing, pose)
+        for number, mask in enumerate(self._occluder_depths(u)):
+            self._paint_occluder(canvas, number, mask)
         canvas *= self._backdrop.light(u)
-        return np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
+        return self._effects.finish(canvas, u)
+
+    def _prepare(self) -> None:
+        size = self._height, self._width
+        camera = self._world.camera
+        if self._film is None:
+            self._backdrop = Backdrop(self._seed, *size, camera.reach)
+            return
+        self._backdrop = HardBackdrop((*self._seed, 0), *size, camera, self._film.images)
+        self._effects = Effects((*self._seed, 1), *size, self._film.frames, self._film.images)
 
     def _window(self, pose: np.ndarray, reach: float) -> tuple[slice, slice] | None:
         """Rows and columns that a disc of `reach` heights about the thing touches, or None outside the frame."""
@@ -95,24 +123,32 @@ class Renderer:
         cosine, sine = np.float32(cosine), np.float32(sine)
         return (cosine * columns + sine * rows) / np.float32(wide), cosine * rows - sine * columns
 
-    def _cast_shadow(self, canvas: np.ndarray, thing: Thing, pose: np.ndarray) -> None:
-        """Darkens what lies behind: the thing's own outline, moved away from the light and blurred."""
+    def _cast_shadow(
+        self, canvas: np.ndarray, thing: Thing, pose: np.ndarray, shadow: tuple[float, float, float]
+    ) -> None:
+        """Darkens what lies behind: the thing's own outline, moved away from the light and blurred.
+
+        shadow: how far it is moved and how soft its edge is, in radii, and how dark it is.
+        """
         assert self._backdrop is not None
-        soft = 0.4
+        away, soft, dark = shadow
         moved = pose.copy()
-        moved[:2] -= 0.22 * pose[2] * self._backdrop.light_from
+        moved[:2] -= away * pose[2] * self._backdrop.light_from
         window = self._window(moved, (REACH + soft) * pose[2])
         if window:
             depth = distance(thing.shape, *self._local(moved, window)) * np.float32(1 / soft)
             shade = np.clip(np.float32(0.5) - np.float32(0.5) * depth, 0, 1)
-            canvas[window] *= (1 - np.float32(0.42) * shade * shade)[..., None]
+            canvas[window] *= (1 - np.float32(dark) * shade * shade)[..., None]
 
     def _paint(self, canvas: np.ndarray, thing: Thing, pose: np.ndarray) -> None:
-        assert self._backdrop is not None
         window = self._window(pose, REACH * pose[2])
-        if not window:
-            return
-        x, y = self._local(pose, window)
+        if window:
+            colour, cover = self._coloured(thing, pose, *self._local(pose, window))
+            canvas[window] += cover * (colour - canvas[window])
+
+    def _coloured(self, thing: Thing, pose: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A thing's colours at points of its unit coordinates and how much it covers there, float32 [h, w, 3 and 1]."""
+        assert self._backdrop is not None
         pixels = np.float32(pose[2] * self._height)  # pixels per unit
         edge = distance(thing.shape, x, y)
         base, accent = (np.array(colour, np.float32) for colour in _PAINT[thing.colour])
@@ -126,8 +162,55 @@ class Renderer:
         shade = np.float32(1.0) + np.float32(0.16) * (x * lit_x + y * lit_y)
         rim = np.clip(np.float32(1) + edge * np.float32(7), 0, 1)
         colour *= (shade * (np.float32(1) - np.float32(0.38) * rim * rim))[..., None]
-        cover = np.clip(np.float32(0.5) - edge * pixels, 0, 1)[..., None]
-        canvas[window] += cover * (colour - canvas[window])
+        return colour, np.clip(np.float32(0.5) - edge * pixels, 0, 1)[..., None]
+
+    def _expose(self, canvas: np.ndarray, number: int, thing: Thing, poses: np.ndarray) -> None:
+        """Paints a thing with its surface, smeared along its way while the shutter is open; poses [6, 3] of that."""
+        assert self._effects is not None
+        pose = poses[:, 1]
+        across, down = (float(way) * self._height for way in poses[:2, 2] - poses[:2, 0])
+        # What lies outside the frame is smeared into it, so the patch reaches beyond its borders.
+        pad = int(max(abs(across), abs(down)) / 2) + 2
+        x, y, reach = pose[0] * self._height, pose[1] * self._height, REACH * pose[2] * self._height + pad
+        top, bottom = max(int(y - reach), -pad), min(int(y + reach) + 1, self._height + pad)
+        left, right = max(int(x - reach), -pad), min(int(x + reach) + 1, self._width + pad)
+        if top >= bottom or left >= right:
+            return
+        local = self._local(pose, (slice(top, bottom), slice(left, right)))
+        colour, cover = self._coloured(thing, pose, *local)
+        colour *= self._effects.surface(number, *local)[..., None]
+        patch = smear(np.concatenate([colour * cover, cover], axis=2), across, down)
+        inside = slice(max(top, 0), min(bottom, self._height)), slice(max(left, 0), min(right, self._width))
+        patch = patch[inside[0].start - top : inside[0].stop - top, inside[1].start - left : inside[1].stop - left]
+        canvas[inside] *= np.float32(1) - patch[..., 3:]
+        canvas[inside] += patch[..., :3]
+
+    def _occluder_depths(self, u: float) -> list[np.ndarray]:
+        """How far inside each occluder every pixel lies, in heights, negative outside; float32 [H, W] each."""
+        x = ((np.arange(self._width) + 0.5) / self._height).astype(np.float32)[None, :]
+        y = ((np.arange(self._height) + 0.5) / self._height).astype(np.float32)[:, None]
+        discs, first = self._world.occluder_discs(np.array([u])).astype(np.float32), 0
+        depths = []
+        for occluder in self._world.occluders:
+            depths.append(-occluder.distance(discs[first : first + len(occluder.discs)], x, y))
+            first += len(occluder.discs)
+        return depths
+
+    def _paint_occluder(self, canvas: np.ndarray, number: int, depth: np.ndarray) -> None:
+        """Bark or leaves of a dull colour, darker towards the edge."""
+        assert self._effects is not None
+        occluder = self._world.occluders[number]
+        cover = np.clip(np.float32(0.5) + depth * np.float32(self._height), 0, 1)
+        seen = [np.flatnonzero(cover.any(axis=side)) for side in (1, 0)]
+        if not seen[0].size:
+            return
+        rows, columns = (slice(found[0], found[-1] + 1) for found in seen)
+        depth, cover = depth[rows, columns], cover[rows, columns, None]
+        y, x = np.mgrid[rows, columns].astype(np.float32) / np.float32(self._height)
+        rough = self._effects.surface(number + 1, x % 0.5 * 5 - 1.25, y % 0.5 * 5 - 1.25)
+        bright = np.float32(0.7) + np.float32(6) * np.minimum(depth, np.float32(0.05))
+        colour = np.array(_DULL[occluder.kind], np.float32) * (bright * rough)[..., None]
+        canvas[rows, columns] += cover * (colour - canvas[rows, columns])
 
 
 def _pattern(thing: Thing, x: np.ndarray, y: np.ndarray, pixels: np.float32) -> np.ndarray:
