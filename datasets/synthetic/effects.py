@@ -17,12 +17,13 @@ _NOISE_ROOM = 32  # pixels by which the sensor's noise is moved from frame to fr
 
 
 class Effects:
-    """The effects of one video at one resolution, of `frames` frames."""
+    """The effects of one video at one resolution.
 
-    def __init__(self, seed: tuple[int, ...], height: int, width: int, frames: int, images: Images | None) -> None:
+    shadow: how far shadows lie from their things and how soft their edge is, in radii, and how dark they are.
+    """
+
+    def __init__(self, seed: tuple[int, ...], height: int, width: int, images: Images | None) -> None:
         draw = Draw(*seed)
-        # Share of the time from frame to frame in which the shutter is open.
-        self.exposure = draw.between(0.3, 0.9) / max(frames - 1, 1)
         self.shadow = draw.between(0.25, 0.6), draw.between(0.25, 0.5), draw.between(0.3, 0.55)
         self._rough = np.float32(draw.between(0.1, 0.24))
         self._tiles = [_tile(draw, images) for _ in range(4)]

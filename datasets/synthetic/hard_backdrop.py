@@ -29,21 +29,29 @@ class HardBackdrop:
         self._ground = np.round(ground.clip(0, 255)).astype(np.float32)
         self._rows = (np.arange(height, dtype=np.float32)[:, None] + np.float32(0.5)) / np.float32(height)
         self._columns = (np.arange(width, dtype=np.float32)[None, :] + np.float32(0.5)) / np.float32(width)
-        self._gradient = draw.between(0.25, 0.55), angle, draw.between(-1.2, 1.2)
+        self._gradient = draw.between(0.2, 0.45), angle, draw.between(-1.2, 1.2)
         self._flicker = draw.between(0.02, 0.07), draw.between(2.0, 7.0), draw.between(0.0, 6.3)
         self._warmth = draw.between(-0.12, 0.12), draw.between(0.02, 0.1), draw.between(0.4, 1.2)
         # The edge of something's shadow passes over the picture: its strength, where it is at first, how far it goes.
-        self._shade = draw.between(0.0, 0.4), draw.between(-0.3, 1.3), draw.between(-0.7, 0.7), draw.between(0.15, 0.4)
+        self._shade = draw.between(0.0, 0.32), draw.between(-0.3, 1.3), draw.between(-0.7, 0.7), draw.between(0.15, 0.4)
 
     def view(self, camera: np.ndarray, scale: float) -> np.ndarray:
         """The ground seen with the camera moved by (x, y) heights and zoomed; float32 [H, W, 3], free to draw on."""
         rows = self._sources(self._height, float(camera[1]), scale)
         columns = self._sources(self._width, float(camera[0]), scale)
-        (first, part), ground = rows, self._ground
-        mixed = ground[first] + part[:, None, None] * (ground[first + 1] - ground[first])
+        first, part = rows
+        above = np.take(self._ground, first, axis=0)
+        mixed = np.take(self._ground, first + 1, axis=0)
+        mixed -= above
+        mixed *= part[:, None, None]
+        mixed += above
         first, part = columns
-        left = mixed[:, first]
-        return left + part[None, :, None] * (mixed[:, first + 1] - left)
+        left = np.take(mixed, first, axis=1)
+        right = np.take(mixed, first + 1, axis=1)
+        right -= left
+        right *= part[None, :, None]
+        right += left
+        return right
 
     def _sources(self, length: int, moved: float, scale: float) -> tuple[np.ndarray, np.ndarray]:
         """Along one side: the ground's line before each of the picture's, and how far on towards the next one."""
@@ -64,7 +72,7 @@ class HardBackdrop:
         beyond = (self._columns - _stable(first + way * u)) / _stable(soft) + (self._rows - np.float32(0.5))
         bright *= np.float32(1) - _stable(dark) * np.clip(beyond + np.float32(0.5), 0, 1)
         swing, cycles, phase = self._flicker
-        level = 1.02 + swing * np.sin(2 * np.pi * cycles * u + phase)
+        level = 1.08 + swing * np.sin(2 * np.pi * cycles * u + phase)
         base, change, times = self._warmth
         warm = base + change * np.sin(2 * np.pi * times * u + phase)
         gains = np.array([_stable(level * (1 + warm)), _stable(level), _stable(level * (1 - warm))], np.float32)

@@ -19,7 +19,7 @@ def harden(draw: Draw, world: World) -> World:
         replace(
             thing,
             spin=thing.spin + draw.between(-0.9, 0.9),
-            turn=(draw.between(0.1, 0.4), draw.between(0.5, 1.4), draw.between(0.0, 1.0)),
+            turn=(draw.between(0.08, 0.32), draw.between(0.5, 1.4), draw.between(0.0, 1.0)),
         )
         for thing in world.things
     )

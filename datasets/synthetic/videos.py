@@ -18,7 +18,7 @@ from .harden import harden
 from .layout import draw_world
 from .observed import observe
 from .quotas import QUOTAS, plain_quotas, spoken_of
-from .render import Film, Renderer
+from .render import Renderer
 from .scenes import SPLITS, Split, draw_scene
 from .sentences import HeldOut, Sentence, draw_sentences
 from .textures import Images
@@ -143,8 +143,9 @@ class SyntheticVideos(VideoList):
         """A world with the ground and light of video `number`; rendered when its frames are asked for."""
         config = self.config
         images = Images(config.textures) if config.textures else None
-        film = Film(config.frames, images) if config.hard else None
-        renderer = Renderer(world, config.height, config.width, self._seed(number, _BACKDROP), film)
+        moments = tuple(_moment(frame, config.frames) for frame in range(config.frames))
+        seed = self._seed(number, _BACKDROP)
+        renderer = Renderer(world, config.height, config.width, seed, moments, hard=config.hard, images=images)
         return ReferringVideo(
             id=f"synthetic-{config.seed}-{number:05d}",
             frames=SyntheticFrames(renderer, config),
