@@ -6,7 +6,7 @@ left open, all that is left is equally likely; `util/expected.py` gives what tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Literal, get_args
 
@@ -15,7 +15,7 @@ import numpy as np
 from util import rle
 from util.expected import Answer, Guesses
 
-from .controls import Case
+from .controls import Case, Places
 from .program import ALL, SPATIAL, Placed, Program, Relation, Timing
 from .verifier import Verifier
 
@@ -23,8 +23,6 @@ Baseline = Literal[
     "largest", "random", "static-track", "static-track-all", "single-frame", "single-frame-all", "same-answer"
 ]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
-
-Places = Mapping[int, np.ndarray]  # of what is seen in a frame: the middle (x, y) of each thing's visible mask
 
 # Which way each relation and each side points: axis (0: x, 1: y) and sign.
 _AXES = {"left of": (0, -1), "right of": (0, 1), "above": (1, -1), "below": (1, 1)}
@@ -118,20 +116,10 @@ def _all_of(program: Program, ids: list[int]) -> list[Answer]:
 
 
 def _by_frame(case: Case, picked: Callable[[Program, list[int]], list[Answer]]) -> Guesses:
-    frames = [_places(case, index) for index in range(len(case.video.frames))]
     programs = [sentence.program for sentence in case.sentences]
-    return [[picked(program, fitting(program, case.verifier, places)) for places in frames] for program in programs]
-
-
-def _places(case: Case, index: int) -> dict[int, np.ndarray]:
-    assert case.video.masks is not None
-    masks_NHW, _ = case.video.masks.read(index, case.ids)
-    found = {}
-    for id_, mask_HW in zip(case.ids, masks_NHW, strict=True):
-        if mask_HW.any():
-            rows, columns = np.nonzero(mask_HW)
-            found[id_] = np.array([columns.mean(), rows.mean()])
-    return found
+    return [
+        [picked(program, fitting(program, case.verifier, places)) for places in case.places] for program in programs
+    ]
 
 
 def _largest(case: Case) -> int:

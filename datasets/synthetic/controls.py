@@ -1,13 +1,16 @@
 """Copies of synthetic videos that tell whether an answer follows from what happens in time.
 
-reversed: the frames backwards, asked what is asked of the original wherever the verifier finds another answer.
+reversed: the frames backwards, asked what means another thing then than forwards.
 shuffled: the frames in a random order with the answers of the original: what a sentence needs of their order is gone.
-pairs: two videos with one first frame after which other things happen, asked what has another answer in each.
+pairs: two videos with one first frame after which other things happen, asked what means another thing in each.
+
+What is asked of a video under a control is drawn as for the video itself, and kept where the verifier finds a target in
+both videos, and not the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -23,7 +26,9 @@ from .verifier import Verifier
 from .videos import SyntheticConfig, SyntheticVideos
 from .world import counterpart
 
+Places = Mapping[int, np.ndarray]  # of what is seen in a frame: the middle (x, y) of each thing's visible mask
 Control = Literal["reversed", "shuffled", "pairs"]
+_DRAWN = 4  # times as many sentences are drawn for a control that keeps only some
 _SHUFFLE = 3  # stream of a video's seed beside those of videos.py
 
 
@@ -50,6 +55,21 @@ class Case:
         """Of all things in the video, ascending."""
         return tuple(sorted(thing.id for thing in self.observed.things))
 
+    @cached_property
+    def places(self) -> list[Places]:
+        """Of every frame."""
+        return [self._places(index) for index in range(len(self.video.frames))]
+
+    def _places(self, index: int) -> Places:
+        assert self.video.masks is not None
+        masks_NHW, _ = self.video.masks.read(index, self.ids)
+        found = {}
+        for id_, mask_HW in zip(self.ids, masks_NHW, strict=True):
+            if mask_HW.any():
+                rows, columns = np.nonzero(mask_HW)
+                found[id_] = np.array([columns.mean(), rows.mean()])
+        return found
+
 
 class ControlledVideos(VideoList):
     """Synthetic videos under a control, or as they are; a video of which a control can ask nothing has no sentence.
@@ -59,6 +79,9 @@ class ControlledVideos(VideoList):
 
     def __init__(self, config: SyntheticConfig, control: Control | None = None) -> None:
         self.control = control
+        self._most = config.expressions
+        if control in ("reversed", "pairs"):
+            config = replace(config, expressions=_DRAWN * config.expressions)
         self.source = SyntheticVideos(config)
 
     def __len__(self) -> int:
@@ -75,20 +98,20 @@ class ControlledVideos(VideoList):
         video, observed = self.source.filmed(number, world, sentences), observe(world)
         if self.control == "reversed":
             observed = observed.reversed()
-            kept = changed(sentences, Verifier(observed))
+            kept = changed(sentences, Verifier(observed))[: self._most]
             sentences = tuple(after for _, after in kept)
             video = _ordered(video, np.arange(len(video.frames))[::-1], "reversed")
             return Case(_asked(video, sentences), observed, sentences, _answers(kept))
         if self.control == "shuffled":
             draw = np.random.default_rng((self.source.config.seed, number, _SHUFFLE))
-            observed = _reordered(observed, draw.permutation(observed.moments))
+            observed = in_order(observed, draw.permutation(observed.moments))
             video = _ordered(video, draw.permutation(len(video.frames)), "shuffled")
         return Case(video, observed, sentences, tuple((sentence.object_ids,) for sentence in sentences))
 
     def _pair(self, number: int, *, second: bool) -> Case:
         world, sentences = self.source.program(number)
         other = counterpart(world)
-        kept = changed(sentences, Verifier(observe(other)))
+        kept = changed(sentences, Verifier(observe(other)))[: self._most]
         sentences = tuple(pair[second] for pair in kept)
         shown = other if second else world
         video = self.source.filmed(number, shown, sentences)
@@ -97,14 +120,9 @@ class ControlledVideos(VideoList):
 
 
 def changed(sentences: Sequence[Sentence], elsewhere: Verifier) -> list[tuple[Sentence, Sentence]]:
-    """The sentences that mean something else in another video, and beside each what it is there."""
-    kept = []
-    for sentence in sentences:
-        ids = elsewhere.referents(sentence.program)
-        if ids is not None and ids != sentence.object_ids:
-            family = sentence.program.family if ids else "no-target"
-            kept.append((sentence, replace(sentence, object_ids=ids, family=family)))
-    return kept
+    """The sentences that have another target in another video, and beside each what it is there."""
+    found = [(sentence, elsewhere.referents(sentence.program)) for sentence in sentences if sentence.object_ids]
+    return [(here, replace(here, object_ids=ids)) for here, ids in found if ids and ids != here.object_ids]
 
 
 def _answers(kept: Sequence[tuple[Sentence, Sentence]]) -> tuple[tuple[tuple[int, ...], ...], ...]:
@@ -149,7 +167,8 @@ def _ordered(video: ReferringVideo, order: np.ndarray, name: str) -> ReferringVi
     return replace(video, id=f"{video.id}-{name}", frames=frames, masks=masks)
 
 
-def _reordered(observed: Observed, order: np.ndarray) -> Observed:
+def in_order(observed: Observed, order: np.ndarray) -> Observed:
+    """What is observed when moment order[n] is shown as the n-th."""
     return replace(observed, whole_NTHW=observed.whole_NTHW[:, order], labels_THW=observed.labels_THW[order])
 
 

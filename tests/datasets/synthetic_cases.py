@@ -14,7 +14,7 @@ from datasets.synthetic.verifier import Verifier
 from datasets.synthetic.world import Camera, Thing, World
 
 CONFIG = SyntheticConfig(videos=1, frames=7, height=48, width=80)
-LEFT, RIGHT, STILL = profile((1, -1.0, 0)), profile((1, 1.0, 0)), profile((1, 0, 0))
+LEFT, RIGHT, STILL = profile((1, -0.55, 0)), profile((1, 0.55, 0)), profile((1, 0, 0))
 
 
 def thing(id_: int, shape: str, colour: str, x: float, y: float, way, instead=None) -> Thing:
@@ -25,10 +25,10 @@ def thing(id_: int, shape: str, colour: str, x: float, y: float, way, instead=No
 
 
 def world(*others: Thing) -> World:
-    """1 goes left along the top, 2 right along the bottom, 3 stays in the middle; in the counterpart 1 and 2 do not."""
+    """1 goes left at the top, 2 right at the bottom, 3 stays between them; the counterpart turns 1 and 2 round."""
     circles = (
-        thing(1, "circle", "red", 1.3, 0.2, LEFT, profile((1, -1.0, 0.3))),
-        thing(2, "circle", "red", 0.3, 0.8, RIGHT, profile((1, 0, 0))),
+        thing(1, "circle", "red", 1.0, 0.2, LEFT, RIGHT),
+        thing(2, "circle", "red", 0.66, 0.8, RIGHT, LEFT),
     )
     still = Camera(pan=(0.0, 0.0), sway=0.0, phase=0.0)
     return World(aspect=80 / 48, things=(*circles, thing(3, "square", "blue", 0.8, 0.5, STILL), *others), camera=still)
