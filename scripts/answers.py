@@ -16,8 +16,10 @@ import numpy as np
 
 from datasets import tree
 from datasets.predictions import PngFiles, masks_of, prefix_of
+from datasets.synthetic.baselines import Baseline, drawn
+from datasets.synthetic.controls import ControlledVideos
 from util import rle
-from util.controls import Baseline, answer_with_one_object, true_keys
+from util.controls import answer_with_one_object, true_keys
 from util.davis_scores import SETS, Labels, labels_from_probabilities
 from util.distributed import World
 from util.errors import InputError
@@ -40,13 +42,20 @@ class Answers(Protocol):
 
 
 class BaselineAnswers:
-    """No network: the largest object's true mask, or a random object's, whatever is asked."""
+    """No network: true masks of objects that are picked by a rule.
 
-    def __init__(self, baseline: Baseline) -> None:
-        self.baseline = baseline
+    In the synthetic world the objects are all things of the video, else those that its sentences name.
+    """
+
+    def __init__(self, baseline: Baseline, synthetic: ControlledVideos | None = None) -> None:
+        self.baseline: Baseline = baseline
+        self._synthetic = synthetic
         self.about: dict[str, Any] = {"answer": f"{baseline} object"}
 
     def masks(self, number: int, video: ReferringVideo) -> Masks:
+        if self._synthetic is not None:
+            return drawn(self._synthetic.case(number), self.baseline, seed=number)
+        assert self.baseline in ("largest", "random")
         return answer_with_one_object(video, self.baseline, seed=number)
 
     def labels(self, number: int, video: ReferringVideo) -> Labels:

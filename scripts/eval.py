@@ -2,7 +2,7 @@
 
 The answers are a network's, a baseline's, or files of any program (`--predictions`). Under `torchrun` the videos are
 dealt out to the ranks; the numbers are those of one process. Beside the network's own answer stand the controls that a
-good score must beat (`--baseline`, `--sentence other`) or approach (`--key true`).
+good score must beat (`--baseline`, `--sentence other`, `--control`) or approach (`--key true`).
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import os
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from datasets.skipping import GoodVideos
 from datasets.sources import LAYOUTS, SourceConfig, eval_videos
 from datasets.synthetic import SyntheticConfig
+from datasets.synthetic.controls import Control, ControlledVideos
+from datasets.synthetic.scenes import SPLITS, usual_frames
 from scripts.answers import (
     Answers,
     BaselineAnswers,
@@ -39,13 +41,15 @@ from util.types import ReferringVideo
 
 HELP = "score weights or PNG files on a split, by the data set's protocol"
 
+# Baselines that read sentences, which only the synthetic world has as programs.
+READERS = ("static-track", "single-frame")
 IMAGES: dict[str, Literal["masks", "boxes"]] = {"a2d": "masks", "jhmdb": "masks", "refcoco": "boxes"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     answer = parser.add_mutually_exclusive_group(required=True)
     answer.add_argument("--weights", help="checkpoint folder, .safetensors, released .pth, or hub id")
-    answer.add_argument("--baseline", choices=("largest", "random"), help="no network: one object's true mask")
+    answer.add_argument("--baseline", choices=("largest", "random", *READERS), help="no network: objects' true masks")
     answer.add_argument(
         "--predictions", type=Path, metavar="PATH",
         help="no network: a folder or zip of PNGs (a2d, jhmdb, refcoco: or COCO results, .json) of any program",
@@ -66,16 +70,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     world.add_argument("--videos", type=int, default=50)
     world.add_argument("--seed", type=int, default=1_000_000, help="training uses small seeds")
     world.add_argument("--size", default="96x160", help="HEIGHTxWIDTH")
-    world.add_argument("--frames", type=int, default=24)
+    world.add_argument("--frames", type=int, help="default: 24, or 96 of the split long")
+    world.add_argument("--world", choices=(*SPLITS, "mixed"), help="a split of the world (default: the plain world)")
+    world.add_argument("--hard", action="store_true", help="videos that are hard to see")
+    world.add_argument(
+        "--control", choices=get_args(Control),
+        help="score copies: played backwards or in pairs with one first frame, asked what has another answer then; or "
+        "with frames shuffled",
+    )  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
     """Evaluate, print, write. Raises InputError for bad options, weights, predictions or data."""
     _check(options)
-    source = _source(options)
     world = join_world(options.device if options.weights else "cpu")
     try:
-        videos = eval_videos(source)
+        videos = _videos(options)
         answers = _answers(options, world, videos)
         report, extra = _scored(options, answers, videos, world)
         if world.is_main:
@@ -84,7 +94,8 @@ def run(options: argparse.Namespace) -> int:
             skipped = videos.listing() if isinstance(videos, GoodVideos) else ""
             print(skipped, end="\n" if skipped else "")
             if options.out is not None:
-                about = {"data": options.data, "split": options.split, "key": options.key, "sentence": options.sentence,
+                about = {"data": options.data, "split": options.split or options.world, "hard": options.hard,
+                         "control": options.control, "key": options.key, "sentence": options.sentence,
                          "skipped": skipped.splitlines()[1:], "ranks": world.size}  # fmt: skip
                 written = report.write(options.out, answers.about | about | provenance(world.device))
                 if extra:
@@ -104,6 +115,12 @@ def _check(options: argparse.Namespace) -> None:
         raise InputError(
             f"--key and --sentence are controls of sentences about videos; leave them out for {options.data}"
         )
+    of_world = options.baseline in READERS or options.world or options.hard or options.control
+    if of_world and options.data != "synthetic":
+        raise InputError(
+            f"--world, --hard, --control and the baselines {' and '.join(READERS)} are of the synthetic world; leave "
+            f"them out for {options.data}"
+        )
     if options.processes is not None and (options.weights or options.processes < 1):
         raise InputError("--processes is 1 or more, and for scoring without a network; a network is shared by torchrun")
 
@@ -112,7 +129,7 @@ def _answers(options: argparse.Namespace, world: World, videos: Sequence[Referri
     if options.weights:
         return NetworkAnswers(options.weights, world, true_key=options.key == "true", **network_settings(options))
     if options.baseline:
-        return BaselineAnswers(options.baseline)
+        return BaselineAnswers(options.baseline, videos if isinstance(videos, ControlledVideos) else None)
     ids = [video.id for video in videos]
     return FileAnswers(options.predictions, ids, davis=options.data == "ref_davis17")
 
@@ -152,17 +169,27 @@ def _image_id(data: str) -> ImageId:
     return import_module(f"datasets.{data}").image_id
 
 
-def _source(options: argparse.Namespace) -> SourceConfig:
+def _videos(options: argparse.Namespace) -> Sequence[ReferringVideo]:
     if options.data == "synthetic":
-        return SourceConfig(kind="synthetic", synthetic=_synthetic(options))
+        return ControlledVideos(_synthetic(options), options.control)
     if options.root is None or options.split is None:
         raise InputError(f"--data {options.data} needs --root (its folder) and --split; docs/data.md shows the layout")
-    return SourceConfig(kind=options.data, root=str(options.root), split=options.split, skip_bad=options.skip_bad)
+    source = SourceConfig(kind=options.data, root=str(options.root), split=options.split, skip_bad=options.skip_bad)
+    return eval_videos(source)
 
 
 def _synthetic(options: argparse.Namespace) -> SyntheticConfig:
+    height, width = read_size(options.size)
+    return SyntheticConfig(
+        seed=options.seed, videos=options.videos, frames=options.frames or usual_frames(options.world), height=height,
+        width=width, split=options.world, hard=options.hard,
+    )  # fmt: skip
+
+
+def read_size(text: str) -> tuple[int, int]:
+    """Height and width of "HEIGHTxWIDTH". Raises InputError for anything else."""
     try:
-        height, width = (int(side) for side in options.size.lower().split("x"))
+        height, width = (int(side) for side in text.lower().split("x"))
     except ValueError:
-        raise InputError(f"--size is {options.size!r}; write HEIGHTxWIDTH, for example 96x160") from None
-    return SyntheticConfig(seed=options.seed, videos=options.videos, frames=options.frames, height=height, width=width)
+        raise InputError(f"--size is {text!r}; write HEIGHTxWIDTH, for example 96x160") from None
+    return height, width

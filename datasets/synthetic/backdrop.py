@@ -8,7 +8,7 @@ import numpy as np
 from .draw import Draw
 
 # Muted pairs that a ground blends between; every named colour of a thing stands out from them.
-_GROUNDS = (
+GROUNDS = (
     ((196, 184, 160), (150, 138, 116)),
     ((150, 160, 168), (96, 106, 118)),
     ((146, 156, 134), (92, 104, 84)),
@@ -38,8 +38,11 @@ class Backdrop:
         self._light = (bright * vignette).astype(np.float32)[..., None]
         self._flicker = draw.between(0.01, 0.05), draw.between(0.5, 1.5), draw.between(0.0, 6.3)
 
-    def view(self, camera: np.ndarray) -> np.ndarray:
-        """The ground as seen with the camera moved by (x, y) heights; float32 [H, W, 3], free to draw on."""
+    def view(self, camera: np.ndarray, scale: float) -> np.ndarray:
+        """The ground as seen with the camera moved by (x, y) heights; float32 [H, W, 3], free to draw on.
+
+        scale: of the view; 1 here, as nothing zooms in a plain world.
+        """
         shift_x, shift_y = (float(value) * self._height + self._margin for value in camera)
         matrix = np.array([[1.0, 0.0, shift_x], [0.0, 1.0, shift_y]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -53,18 +56,18 @@ class Backdrop:
 
 def _ground(draw: Draw, rows: int, columns: int, height: int) -> np.ndarray:
     """Colours before light, float32 [rows, columns, 3]; `height` pixels make one unit of length."""
-    near, far = (np.array(colour, np.float32) for colour in draw.pick(_GROUNDS))
+    near, far = (np.array(colour, np.float32) for colour in draw.pick(GROUNDS))
     slope = draw.between(0, 2 * np.pi)
     y = np.linspace(-0.5, 0.5, rows, dtype=np.float32)[:, None]
     x = np.linspace(-0.5, 0.5, columns, dtype=np.float32)[None, :]
     blend = 0.5 + 0.7 * (np.float32(np.cos(slope)) * x + np.float32(np.sin(slope)) * y)
     blend = blend + _noise(draw, rows, columns, 4, 0.35) + _noise(draw, rows, columns, 9, 0.22)
     ground = far + np.clip(blend, 0, 1)[..., None] * (near - far)
-    _scatter(draw, ground, height)
+    scatter(draw, ground, height)
     texture = _noise(draw, rows, columns, 26, 11.0) + _noise(draw, rows, columns, 64, 9.0)
     pattern = draw.pick(("none", "planks", "tiles"))
     if pattern != "none":
-        texture = texture + _seams(draw, rows, columns, height, tiles=pattern == "tiles")
+        texture = texture + seams(draw, rows, columns, height, tiles=pattern == "tiles")
     return ground + texture[..., None]
 
 
@@ -74,7 +77,7 @@ def _noise(draw: Draw, rows: int, columns: int, cells: int, strength: float) -> 
     return cv2.resize(grid, (columns, rows), interpolation=cv2.INTER_CUBIC) * np.float32(strength)
 
 
-def _seams(draw: Draw, rows: int, columns: int, height: int, *, tiles: bool) -> np.ndarray:
+def seams(draw: Draw, rows: int, columns: int, height: int, *, tiles: bool) -> np.ndarray:
     """Thin dark lines between planks or tiles, float32 [rows, columns]."""
     period = draw.between(0.16, 0.3) * height
     tilt = draw.between(-0.4, 0.4)
@@ -88,7 +91,7 @@ def _seams(draw: Draw, rows: int, columns: int, height: int, *, tiles: bool) -> 
     return dark * np.float32(-26.0)
 
 
-def _scatter(draw: Draw, ground: np.ndarray, height: int) -> None:
+def scatter(draw: Draw, ground: np.ndarray, height: int) -> None:
     """Irregular low-contrast patches, drawn into `ground`; none resembles a named shape."""
     rows, columns = ground.shape[:2]
     for _ in range(9):

@@ -193,7 +193,7 @@ def returns(draw: Draw, stage: Stage, radius: float, count: int) -> list[Part]:
             return profile((early, 0, 0), (0.5, inward, 0), (1, 0, 0))
         if name == "leaves":
             return profile((late, 0, 0), (late + 0.2, away, 0), (1, away, 0))
-        begins = early if name == "returns" else early + 0.3
+        begins = early if name == "returns" else early + 0.25
         gone, again = begins + 0.16, begins + 0.36
         return profile((begins, 0, 0), (gone, away, 0), (again, away, drift), (again + 0.18, 0.3 * inward, drift))
 

@@ -29,25 +29,30 @@ class Route:
     profile: Profile
 
     def at(self, u_T: np.ndarray) -> np.ndarray:
-        """x, y and size factor at each moment, float64 [3, T]; exactly (start, 1) at u = 0."""
-        pose = self._smooth(u_T)
-        pose[:2] += np.asarray(self.start)[:, None] - self._first[:2]
-        pose[2] /= self._first[2]
+        """x, y and size factor at each moment, float64 [3, T]; (start, 1) at u = 0."""
+        offset, factor = self._begun
+        pose = self._smooth(u_T) * factor
+        pose += offset
         return pose
 
     def _smooth(self, u_T: np.ndarray) -> np.ndarray:
         knots = self._knots
-        moments = (np.asarray(u_T)[:, None] + _TAPS).ravel()
-        rows = [np.interp(moments, knots[0], row).reshape(-1, len(_TAPS)).mean(axis=1) for row in knots[1:]]
-        return np.stack(rows)
+        moments = np.add.outer(u_T, _TAPS).ravel()
+        rows = np.empty((3, len(moments)))
+        for row, values in zip(rows, knots[1:], strict=True):
+            row[:] = np.interp(moments, knots[0], values)
+        return rows.reshape(3, -1, len(_TAPS)).sum(axis=2) / len(_TAPS)
 
     @cached_property
     def _knots(self) -> np.ndarray:
         return np.ascontiguousarray(np.asarray(self.profile, dtype=np.float64).T)
 
     @cached_property
-    def _first(self) -> np.ndarray:
-        return self._smooth(np.zeros(1))
+    def _begun(self) -> tuple[np.ndarray, np.ndarray]:
+        """What is added to the smoothed profile and what it is multiplied by, [3, 1] each."""
+        first = self._smooth(np.zeros(1))
+        offset = np.array([[self.start[0] - first[0, 0]], [self.start[1] - first[1, 0]], [0.0]])
+        return offset, np.array([[1.0], [1.0], [1.0 / first[2, 0]]])
 
 
 def profile(*knots: Sequence[float]) -> Profile:

@@ -195,10 +195,10 @@ class Relations:
         return self._within(_CLEAR)
 
     def _within(self, pixels: int) -> np.ndarray:
-        """Whether two whole masks come within this many pixels of each other inside the frame; bool [N, N, T]."""
+        """Whether two whole masks come within so many rows and columns of each other in the frame; bool [N, N, T]."""
         whole_NTHW = self._observed.whole_NTHW
         rows = whole_NTHW.reshape(len(whole_NTHW), -1, whole_NTHW.shape[-1]).view(np.uint8)
-        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * pixels + 1, 2 * pixels + 1))
+        kernel = np.ones((2 * pixels + 1, 2 * pixels + 1), np.uint8)
         wide = np.stack([cv2.dilate(np.ascontiguousarray(one), kernel) for one in rows]).reshape(whole_NTHW.shape)
         frames = wide[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN].view(bool)
         return _shared(_words(frames), _words(self._frames_NTHW)) > 0

@@ -23,6 +23,12 @@ from .world import Camera, Thing, World
 Split = Literal["easy", "twins", "late", "reentry", "swap", "crowd", "long", "no_target", "mixed"]
 SPLITS: tuple[Split, ...] = tuple(name for name in get_args(Split) if name != "mixed")
 
+
+def usual_frames(split: Split | None) -> int:
+    """Frames that show a video of the split well: in a long one things do several things after each other."""
+    return 96 if split == "long" else 24
+
+
 # Radius in heights. In a crowd everything is a little smaller.
 _SIZES = {"small": (0.102, 0.116), "large": (0.15, 0.17)}
 _CROWD_SIZES = {"small": (0.088, 0.098), "large": (0.132, 0.146)}
@@ -34,28 +40,29 @@ _ROOM = 0.3  # overlap with the things already placed that is accepted at once: 
 _FILLERS = {"still": 1.4, "left": 1.0, "right": 1.0, "up": 0.8, "down": 0.8, "circling": 0.8, "stopping": 0.7}
 _FILLERS |= {"starting": 0.7, "turning back": 0.7, "zigzag": 0.6, "turning a corner": 0.6}
 _SIZED = {"approaching": 0.8, "receding": 0.6}  # only where nothing is told apart by what it does
+_GROWING = {"approaching": "small", "receding": "large"}  # so that nothing ends too small to be seen
 
 
 @dataclass(frozen=True)
 class Cast:
     """An event and how many things take part.
 
-    alike: they look the same in everything. as_first: they also look like the first cast's.
+    alike: they look the same in everything. as_first: they also look like the first cast's. size: where the event needs
+    small or large things.
     """
 
     event: events.Event
     count: int
     alike: bool = True
     as_first: bool = False
+    size: str = ""
 
 
 def draw_scene(draw: Draw, split: Split, aspect: float, count: int) -> World:
-    """A world of a split with `count` things, or of 7 or 8 where the split is a crowd.
+    """A world of a split (any but "mixed") with `count` things, or with 7 or 8 where the split is a crowd.
 
-    "mixed" draws one of the splits first; no_target has the events of any of the others.
+    no_target has the events of any of the others.
     """
-    if split == "mixed":
-        split = draw.pick(SPLITS)
     if split == "no_target":
         split = draw.pick([name for name in SPLITS if name != "no_target"])
     if split == "crowd":
@@ -63,7 +70,7 @@ def draw_scene(draw: Draw, split: Split, aspect: float, count: int) -> World:
     best, most = None, -1.0
     for _ in range(_ATTEMPTS):
         world = _draw_once(draw, split, aspect, count)
-        shown = _well_seen(world)
+        shown = well_seen(world)
         if shown > most:
             best, most = world, shown
         if most == 1.0:
@@ -83,7 +90,8 @@ def _draw_once(draw: Draw, split: Split, aspect: float, count: int) -> World:
     for cast, looks in zip(casts, _draw_looks(draw, casts, distinct=split == "easy"), strict=True):
         if not cast.as_first:
             small = cast.event in _ROOMY or cast.count > 2 or split == "long"
-            radius = draw.between(*sizes["small" if small else draw.pick(("small", "large"), (2, 1))])
+            size = cast.size or ("small" if small else draw.pick(("small", "large"), (2, 1)))
+            radius = draw.between(*sizes[size])
             angle = draw.between(-0.35, 0.35)
         parts = _freest(draw, stage, cast, radius, things)
         for part, look in zip(parts, looks, strict=True):
@@ -100,8 +108,8 @@ def _cast(draw: Draw, split: Split, count: int) -> list[Cast]:
     casts = _RECIPES[split](draw, count)
     fillers = _FILLERS | _SIZED if split == "easy" else _FILLERS
     while sum(cast.count for cast in casts) < count:
-        event = timelines if split == "long" else _alone(draw.pick(tuple(fillers), tuple(fillers.values())))
-        casts.append(Cast(event, 1))
+        name = draw.pick(tuple(fillers), tuple(fillers.values()))
+        casts.append(Cast(timelines, 1) if split == "long" else Cast(_alone(name), 1, size=_GROWING.get(name, "")))
     return casts
 
 
@@ -231,7 +239,7 @@ def _freest(draw: Draw, stage: Stage, cast: Cast, radius: float, things: list[Th
     return best
 
 
-def _well_seen(world: World) -> float:
+def well_seen(world: World) -> float:
     """The share of things of which most can be seen in most of their time in the picture, and at the beginning."""
     good = 0
     for track in world.tracks.values():

@@ -1,75 +1,55 @@
-"""How programs are said, and which of them are: verified sentences in three families, with several phrasings each."""
+"""Which sentences are said of a world: programs drawn by family, kept where the verifier has one clear answer.
+
+What a sentence adds to looks has to matter: its words for looks alone fit several things, and the rest decides.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations, product
+from typing import Literal
 
-from .claims import Judge, Looks, Moves, Program
 from .draw import Draw
-from .layout import COLOURS, MOTIONS, SIZES, TEXTURES
+from .layout import COLOURS, SIZES, TEXTURES
+from .phrases import is_held_out, phrasings
+from .program import (
+    ALL,
+    ATTRIBUTES,
+    EVENTS,
+    MOTIONS,
+    MUTUAL,
+    QUALITIES,
+    RELATIONS,
+    SIDES,
+    SPATIAL,
+    Claim,
+    Look,
+    Most,
+    Moves,
+    Mutual,
+    Not,
+    Order,
+    Placed,
+    Program,
+    Relation,
+    Timing,
+)
 from .shapes import SHAPES
-from .world import Thing, World
+from .verifier import Verdict, Verifier
 
-ATTRIBUTES = ("size", "colour", "texture", "shape")
-_VALUES = {"size": tuple(SIZES), "colour": COLOURS, "texture": TEXTURES, "shape": SHAPES}
-_SUBSETS = [chosen for count in range(1, 5) for chosen in combinations(ATTRIBUTES, count)]
-
-# How each motion is said after a noun.
-_CLAUSES = {
-    "still": ("that stays still", "that does not move", "standing still", "that keeps its place"),
-    "left": ("moving to the left", "that moves left", "going left", "that travels to the left"),
-    "right": ("moving to the right", "that moves right", "going right", "that travels to the right"),
-    "up": ("moving up", "that goes up", "rising", "that travels upwards"),
-    "down": ("moving down", "that goes down", "sinking", "that travels downwards"),
-    "circling": ("circling", "that goes round and round", "that turns in a loop", "moving around in a loop"),
-    "approaching": ("coming closer", "that gets bigger", "that grows", "approaching"),
-    "receding": ("moving away", "that gets smaller", "that shrinks", "going into the distance"),
-    "late": ("that enters later", "that comes in later", "that is not there at first", "entering late"),
-    "returning": ("that leaves and comes back", "that goes out and returns", "leaving and coming back", "that returns"),
-}
-_SIZE_WORDS = {"small": ("small", "little"), "large": ("large", "big")}
-_WITH = {"plain": "without a pattern", "striped": "with stripes", "dotted": "with dots", "checkered": "with checks"}
-_NOUNS = ("one", "object", "thing")
-
-
-def phrasings(program: Program) -> tuple[str, ...]:
-    """Every way this program can be said."""
-    value = {claim.attribute: claim.value for claim in program.looks}
-    nouns = (value["shape"],) if "shape" in value else _NOUNS
-    sizes = _SIZE_WORDS[value["size"]] if "size" in value else ("",)
-    clauses = _CLAUSES[program.moves.motion] if program.moves else ("",)
-    texture = value.get("texture", "")
-    colour = value.get("colour", "")
-    said: list[tuple[str, ...]] = []
-    for size, noun, clause in product(sizes, nouns, clauses):
-        said.append(("the", size, colour, texture, noun, clause))
-        # A clause after these would seem to speak of the pattern.
-        if texture and not clause:
-            said.append(("the", size, colour, noun, _WITH[texture]))
-        described = [word for word in (size, colour, texture) if word]
-        if described and not clause and size != "little":
-            said.append(("the", noun, "that is", " and ".join(described)))
-    return tuple(" ".join(filter(None, words)) for words in said)
-
-
-def all_sentences() -> Iterator[str]:
-    """Every appearance sentence, and every motion said of what up to two attributes name: all words there are."""
-    for chosen in _SUBSETS:
-        for values in product(*(_VALUES[attribute] for attribute in chosen)):
-            looks = tuple(map(Looks, chosen, values))
-            yield from phrasings(Program(looks))
-            if len(chosen) <= 2:
-                for motion in MOTIONS:
-                    yield from phrasings(Program(looks, Moves(motion)))
-    for motion in MOTIONS:
-        yield from phrasings(Program((), Moves(motion)))
+HeldOut = Literal["any", "exclude", "only"]
+VALUES = {"size": tuple(SIZES), "colour": COLOURS, "texture": TEXTURES, "shape": SHAPES}
+SUBSETS = [chosen for count in range(1, 5) for chosen in combinations(ATTRIBUTES, count)]
+_SIZES = tuple(Look("size", size) for size in SIZES)
+_COMPOSED = 0.3  # share of sentences whose base has a motion beside looks
+_TRIES = 8  # programs tried until one can be said in the phrasings that are wanted
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence with its program, its family (appearance, motion, no-target) and its verified answer."""
+    """A sentence with its program, its family and its verified answer: ids ascending, none for no target."""
 
     text: str
     family: str
@@ -77,95 +57,276 @@ class Sentence:
     object_ids: tuple[int, ...]
 
 
-# Verified programs of one family, by their referents.
-Offers = dict[tuple[int, ...], list[Program]]
+# Kinds of claims, by family: what is drawn first is said if it can be.
+_TOPICS: dict[str, list[tuple[str, str]]] = {
+    "motion": [("moves", motion) for motion in MOTIONS] + [("most", quality) for quality in QUALITIES],
+    "relation": [("relation", kind) for kind in RELATIONS] + [("placed", "start"), ("placed", "end")],
+    "order": [("order", event) for event in EVENTS] + [("timing", event) for event in EVENTS],
+    "count": [("mutual", kind) for kind in MUTUAL],
+    "negation": [("not look", name) for name in ATTRIBUTES] + [("not", motion) for motion in MOTIONS],
+}
+# Weights of kinds that nearly every world offers, so that the others are heard of.
+_RARER = {"most": 0.1, "faster": 0.2, "slower": 0.2, "moving": 0.3} | dict.fromkeys(SPATIAL, 0.3)
 
 
-def draw_sentences(draw: Draw, world: World, count: int, *, motion: float, no_target: float) -> tuple[Sentence, ...]:
-    """Up to `count` different sentences, each true of exactly one thing, or of none.
+@dataclass(frozen=True)
+class Offer:
+    """Programs that share an answer (bits): each of the bases, with the claim if there is one, and a number."""
 
-    motion, no_target: the shares of these families; where a world offers none of a family, another one is used.
+    bases: tuple[Program, ...]
+    answer: int
+    claim: Claim | None = None
+    number: int = 1
+
+    def program(self, draw: Draw) -> Program:
+        base = draw.pick(self.bases)
+        return Program((*base.claims, self.claim) if self.claim else base.claims, self.number)
+
+
+@dataclass(frozen=True)
+class Base:
+    """Descriptions that fit the same several things (bits); `moving`: they speak of a motion."""
+
+    programs: tuple[Program, ...]
+    things: int
+    moving: bool = False
+
+
+def draw_sentences(
+    draw: Draw,
+    verifier: Verifier,
+    count: int,
+    shares: Mapping[str, float],
+    *,
+    about: int,
+    static: bool,
+    held_out: HeldOut,
+) -> tuple[Sentence, ...]:
+    """Up to `count` different sentences, each with one clear answer.
+
+    shares: of the families; where a world offers none of one, another of them is used. about: the things that may be
+    spoken of, as bits; a sentence of several speaks of at least one of them. static: only what one frame can answer.
+    held_out: whether phrasings and combinations that are held out may be used, must not, or have to.
     """
-    judge = Judge(world)
-    named, alike = _name(judge, world)
-    offers = {"appearance": named, "motion": _told_apart(judge, world, alike)}
+    offers = Offers(draw, verifier, about, static)
     chosen: list[Sentence] = []
     texts: set[str] = set()
-    used: dict[tuple[int, ...], int] = {}
+    used: dict[int, int] = {}
+    families = tuple(shares)
     for _ in range(count):
-        mark = draw.between(0, 1)
-        wanted = "no-target" if mark < no_target else "motion" if mark < no_target + motion else "appearance"
-        for family in (wanted, *(name for name in offers if name != wanted)):
-            sentence = _missing(draw, judge, world, list(alike)) if family == "no-target" else None
-            if family in offers:
-                sentence = _draw_one(draw, family, offers[family], used)
-            if sentence and sentence.text not in texts:
-                texts.add(sentence.text)
-                used[sentence.object_ids] = used.get(sentence.object_ids, 0) + 1
-                chosen.append(sentence)
+        wanted = draw.pick(families, tuple(shares.values()))
+        rest = [family for family in families if family not in (wanted, "no-target") and shares[family] > 0]
+        for family in (wanted, *draw.some(rest, len(rest))):
+            found = offers.of(family)
+            if family != "no-target":
+                fewest = min((used.get(offer.answer, 0) for offer in found), default=0)
+                found = [offer for offer in found if used.get(offer.answer, 0) == fewest]
+            sentence = _say(draw, verifier, family, found, texts, held_out)
+            if sentence:
+                texts.add(sentence[0].text)
+                used[sentence[1]] = used.get(sentence[1], 0) + 1
+                chosen.append(sentence[0])
                 break
     return tuple(chosen)
 
 
-def _draw_one(draw: Draw, family: str, offers: Offers, used: dict[tuple[int, ...], int]) -> Sentence | None:
-    """A sentence about the thing that has been spoken of least."""
-    if not offers:
-        return None
-    fewest = min(used.get(ids, 0) for ids in offers)
-    ids = draw.pick([ids for ids in offers if used.get(ids, 0) == fewest])
-    program = draw.pick(offers[ids])
-    return Sentence(draw.pick(phrasings(program)), family, program, ids)
-
-
-def _name(judge: Judge, world: World) -> tuple[Offers, dict[Program, tuple[int, ...]]]:
-    """What names one thing by its looks, with at most one word more than needed; and what several things share."""
-    described: dict[Program, None] = {Program(()): None}
-    for thing in world.things:
-        for chosen in _SUBSETS:
-            described[Program(tuple(Looks(attribute, _value(thing, attribute)) for attribute in chosen))] = None
-    named: Offers = {}
-    alike: dict[Program, tuple[int, ...]] = {}
-    for program in described:
-        ids = judge.referents(program)
-        if ids is not None and len(ids) > 1:
-            alike[program] = ids
-        elif ids is not None and (ids not in named or len(program.looks) <= len(named[ids][0].looks) + 1):
-            named.setdefault(ids, []).append(program)
-    return named, alike
-
-
-def _told_apart(judge: Judge, world: World, alike: dict[Program, tuple[int, ...]]) -> Offers:
-    """What names one thing by its motion among things that share the words for their looks."""
-    order = {thing.id: number for number, thing in enumerate(world.things)}
-    offers: Offers = {}
-    for program, ids in alike.items():
-        for move in map(Moves, MOTIONS):
-            verdicts = judge.verdicts(move)
-            among = [verdicts[order[id_]] for id_ in ids]
-            if None not in among and among.count(True) == 1:
-                offers.setdefault((ids[among.index(True)],), []).append(Program(program.looks, move))
-    return offers
-
-
-def _missing(draw: Draw, judge: Judge, world: World, alike: list[Program]) -> Sentence | None:
-    """A sentence true of nothing here: looks that do not occur, or not together, or a motion that nothing makes."""
-    for _ in range(8):
-        if draw.chance(0.4):
-            program = Program(draw.pick(alike).looks, Moves(draw.pick(MOTIONS)))
-        else:
-            chosen = draw.pick([subset for subset in _SUBSETS if "shape" in subset and 2 <= len(subset) <= 3])
-            looks = [Looks(attribute, _value(draw.pick(world.things), attribute)) for attribute in chosen]
-            if draw.chance(0.3):
-                strange = draw.pick(("colour", "shape"))
-                other = Looks(strange, draw.pick(_VALUES[strange]))
-                looks = [other if claim.attribute == strange else claim for claim in looks]
-            program = Program(tuple(looks))
-        if judge.referents(program) == ():
-            return Sentence(draw.pick(phrasings(program)), "no-target", program, ())
+def _say(
+    draw: Draw, verifier: Verifier, family: str, found: list[Offer], texts: set[str], held_out: HeldOut
+) -> tuple[Sentence, int] | None:
+    """One of the programs in one of the wanted phrasings that was not said before, and its answer."""
+    for _ in range(_TRIES if found else 0):
+        offer = draw.pick(found)
+        program = offer.program(draw)
+        rare = is_held_out(program)
+        if rare and held_out == "exclude":
+            continue
+        said = [
+            phrase.text
+            for phrase in phrasings(program)
+            if held_out == "any" or (phrase.held_out or rare) == (held_out == "only")
+        ]
+        text = draw.pick(said) if said else ""
+        if text and text not in texts:
+            return Sentence(text, family, program, verifier.ids(offer.answer)), offer.answer
     return None
 
 
-def _value(thing: Thing, attribute: str) -> str:
-    if attribute == "size":
-        return "large" if thing.radius > 0.13 else "small"
-    return str(getattr(thing, attribute))
+class Offers:
+    """The programs of one world that have a clear answer, found family by family when asked for."""
+
+    def __init__(self, draw: Draw, verifier: Verifier, about: int, static: bool) -> None:
+        self._draw, self._verifier, self._about, self._static = draw, verifier, about, static
+
+    def of(self, family: str) -> list[Offer]:
+        """Programs of a family and their answers; of claims of one kind, which is drawn anew each time."""
+        if family in ("appearance", "category"):
+            named = [offer for offer in self._named if offer.answer & self._about]
+            return [offer for offer in named if offer.bases[0].family == family]
+        if family == "no-target":
+            return self._missing()
+        if family == "count":
+            sets = self._counts()
+            if sets:
+                return sets
+        bases = self._bases
+        if not self._static and self._draw.chance(_COMPOSED):
+            bases = self._moving() + bases
+        for claims in self._topics(family):
+            found = [offer for claim in claims for offer in self._decided(claim, bases)]
+            if found:
+                return found
+        return []
+
+    def _decided(self, claim: Claim, bases: list[Base]) -> Iterator[Offer]:
+        """Where the claim tells a thing, or two, from others that the base's words fit too."""
+        count = 2 if isinstance(claim, Mutual) else 1
+        ranks = isinstance(claim, Most | Placed | Order | Mutual)
+        alone = Verdict(0, 0) if ranks else self._verifier.claim(claim)
+        for base in bases:
+            # "The circle that moves left that is the first to stop": which comes first would be arguable.
+            if base.moving and isinstance(claim, Placed | Order):
+                continue
+            whole = Verdict(base.things, base.things)
+            among = self._verifier.among(whole, [claim]) if ranks else whole.both(alone)  # type: ignore[list-item]
+            if among.yes == among.maybe and among.yes & self._about and among.yes.bit_count() == count:
+                yield Offer(base.programs, among.yes, claim, count)
+
+    def _topics(self, family: str) -> Iterator[list[Claim]]:
+        """Claims of a family, those of one kind together, the kinds in random order."""
+        topics = [
+            topic for topic in _TOPICS[family] if not self._static or topic[0] == "not look" or topic[1] in SPATIAL
+        ]
+        while topics:
+            topic = self._draw.pick(topics, [_RARER.get(kind, _RARER.get(name, 1.0)) for kind, name in topics])
+            topics.remove(topic)
+            yield self._claims(*topic)
+
+    def _claims(self, kind: str, name: str) -> list[Claim]:
+        if kind == "moves":
+            return [Moves(name)]
+        if kind == "not":
+            return [Not(Moves(name))]
+        if kind == "not look":
+            return [Not(Look(name, value)) for value in sorted(self._values[name])]
+        if kind == "most":
+            return [Most(name)]
+        if kind == "placed":
+            return [Placed(name, side) for side in SIDES]
+        if kind == "mutual":
+            return [Mutual(name)]
+        if kind == "order":
+            return [Order(name, rank) for rank in (1, 2, -1)]
+        others = self._described
+        if kind == "relation":
+            return [Relation(name, other) for other in others]
+        events = dict.fromkeys((name, *self._draw.some(EVENTS, 2)))
+        whens = ("before", "after")
+        return [Timing(name, when, other, event) for when in whens for other in others for event in events]
+
+    def _counts(self) -> list[Offer]:
+        """Sets that looks, or looks and a motion, are true of; half of the time none: mutual ones get a share."""
+        if not self._static and self._draw.chance(0.5):
+            return []
+        moving = [] if self._static or self._draw.chance(0.4) else self._moving()
+        found = []
+        for base in moving or self._bases:
+            count = base.things.bit_count()
+            if base.things & self._about and base.things != self._verifier.everything:
+                found += [Offer(base.programs, base.things, number=number) for number in (count, ALL) if number <= 3]
+        return found
+
+    def _moving(self) -> list[Base]:
+        """Bases with a motion beside their looks, still true of several things but not of all that the looks fit."""
+        found = []
+        for motion in map(Moves, self._draw.some(MOTIONS, 4)):
+            claim = self._verifier.claim(motion)
+            for base in self._bases:
+                both = Verdict(base.things, base.things).both(claim)
+                if both.yes == both.maybe and both.yes.bit_count() > 1 and both.yes != base.things:
+                    looks = self._draw.pick(base.programs)
+                    found.append(Base((Program((*looks.claims, motion)),), both.yes, moving=True))
+        return found
+
+    def _missing(self) -> list[Offer]:
+        """Programs that nothing here meets: looks that do not occur together, or something that none of these does."""
+        draw = self._draw
+        found: list[Program] = []
+        for _ in range(8):
+            if self._static or draw.chance(0.4):
+                found.append(self._strange())
+                continue
+            family = draw.pick(("motion", "motion", "relation", "order"))
+            claims = next(self._topics(family))
+            if claims:
+                looks = draw.pick(draw.pick(self._bases).programs)
+                found.append(Program((*looks.claims, draw.pick(claims))))
+        return [Offer((program,), 0) for program in found if self._verifier.referents(program) == ()]
+
+    def _strange(self) -> Program:
+        """Looks of different things put together, now and then with a value that may not occur."""
+        draw, things = self._draw, self._verifier.observed.things
+        chosen = draw.pick([subset for subset in SUBSETS if "shape" in subset and 2 <= len(subset) <= 3])
+        looks = [Look(name, draw.pick(sorted(self._values[name]))) for name in chosen]
+        if draw.chance(0.3):
+            strange = draw.pick(("colour", "shape"))
+            other = Look(strange, draw.pick(VALUES[strange]))
+            looks = [other if look.attribute == strange else look for look in looks]
+        assert things
+        return Program(tuple(looks))
+
+    @cached_property
+    def _values(self) -> dict[str, set[str]]:
+        """The values of each attribute that occur."""
+        things = self._verifier.observed.things
+        values = {name: {getattr(thing, name) for thing in things} for name in ("colour", "texture", "shape")}
+        return values | {"size": set(SIZES)}
+
+    @cached_property
+    def _looks(self) -> dict[int, list[Program]]:
+        """Every settled description by looks of at least one thing, by the things that it fits (bits)."""
+        found = {self._verifier.everything: [Program()]}
+        known: set[tuple[Look, ...]] = set()
+        for order, thing in enumerate(self._verifier.observed.things):
+            sizes = [look for look in _SIZES if self._verifier.claim(look).yes >> order & 1]
+            own = {name: [Look(name, getattr(thing, name))] for name in ("colour", "texture", "shape")} | {
+                "size": sizes
+            }
+            for looks in (looks for chosen in SUBSETS for looks in product(*(own[name] for name in chosen))):
+                if looks in known:
+                    continue
+                known.add(looks)
+                yes = maybe = self._verifier.everything
+                for look in looks:
+                    claim = self._verifier.claim(look)
+                    yes, maybe = yes & claim.yes, maybe & claim.maybe
+                if yes == maybe:
+                    found.setdefault(yes, []).append(Program(looks))
+        return found
+
+    @cached_property
+    def _bases(self) -> list[Base]:
+        """What several things share."""
+        return [Base(tuple(programs), things) for things, programs in self._looks.items() if things.bit_count() > 1]
+
+    @cached_property
+    def _named(self) -> list[Offer]:
+        """What names one thing by its looks, with at most one word more than needed."""
+        found = []
+        for things, programs in self._looks.items():
+            if things.bit_count() == 1:
+                shortest = min(len(program.claims) for program in programs)
+                found += [Offer((program,), things) for program in programs if len(program.claims) <= shortest + 1]
+        return found
+
+    @cached_property
+    def _described(self) -> list[Program]:
+        """For each thing that looks can name, two of its descriptions; now and then one by what it does."""
+        found: list[Program] = []
+        for answer in dict.fromkeys(offer.answer for offer in self._named):
+            programs = [offer.bases[0] for offer in self._named if offer.answer == answer]
+            found += self._draw.some(programs, min(2, len(programs)))
+        if not self._static:
+            motions = [Moves(motion) for motion in self._draw.some(MOTIONS, 2)]
+            told = [offer for motion in motions for offer in self._decided(motion, self._bases)]
+            found += [offer.program(self._draw) for offer in self._draw.some(told, min(2, len(told)))]
+        return found

@@ -63,6 +63,11 @@ class Verifier:
         """Ids of a set of things, ascending."""
         return tuple(sorted(thing.id for order, thing in enumerate(self.observed.things) if things >> order & 1))
 
+    @property
+    def absent_at_first(self) -> int:
+        """The things of which nothing lies in the frame at the first moment."""
+        return _bits(np.flatnonzero(self._motions.gone_NT[:, 0]).tolist())
+
     def verdict(self, program: Program) -> Verdict:
         base = Verdict(self.everything, self.everything)
         for claim in program.claims:

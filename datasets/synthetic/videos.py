@@ -12,16 +12,21 @@ from datasets.video_list import VideoList
 from util.errors import InputError
 from util.types import ABSENT, PRESENT, Expression, ReferringVideo
 
-from . import sentences
+from . import language
 from .draw import Draw
+from .harden import harden
 from .layout import draw_world
+from .observed import observe
+from .quotas import QUOTAS, plain_quotas, spoken_of
 from .render import Renderer
-from .scenes import Split, draw_scene
-from .sentences import Sentence, draw_sentences
+from .scenes import SPLITS, Split, draw_scene
+from .sentences import HeldOut, Sentence, draw_sentences
+from .textures import Images
+from .verifier import Verifier
 from .world import World
 
 # Independent streams of one video's seed: changing how one part draws leaves the others as they were.
-_WORLD, _SENTENCES, _BACKDROP = 0, 1, 2
+_WORLD, _SENTENCES, _BACKDROP, _HARDSHIP = 0, 1, 2, 3
 # Worlds drawn before one is taken although something in it is seen too little.
 _ATTEMPTS = 12
 
@@ -39,6 +44,8 @@ class SyntheticConfig:
         world that `motion`, `no_target`, `twins`, `late` and `returning` describe, and which only then matter.
     hard: light, shadows, textures, blur, noise, compression, a moving camera and occluders that make it hard to see.
     textures: folder of images whose texture is put on grounds and things of hard videos.
+    held_out: whether sentences may ("any"), must not ("exclude", for training) or have to ("only", for a test) use
+        a phrasing, or put words together, that is held out.
     twins: share of videos in which two things look the same in everything. late, returning: share of videos in which
         something enters late, and in which something leaves and comes back.
     """
@@ -60,6 +67,7 @@ class SyntheticConfig:
     split: Split | None = None
     hard: bool = False
     textures: str = ""
+    held_out: HeldOut = "any"
 
     def __post_init__(self) -> None:
         if self.seed < 0 or min(self.videos, self.frames, self.expressions) < 1 or self.fps <= 0:
@@ -74,6 +82,8 @@ class SyntheticConfig:
                 f"a split of the synthetic world needs a frame 1.3 to 3 times as wide as high, not {self.height}x"
                 f"{self.width}: its events take place from side to side"
             )
+        if self.textures and not self.hard:
+            raise InputError("textures are put on hard videos only; set hard: true")
         least = 3 if self.split is None else 2
         if not least <= self.min_objects <= self.max_objects <= 8:
             raise InputError(f"synthetic videos need {least} <= min_objects <= max_objects <= 8")
@@ -126,12 +136,16 @@ class SyntheticVideos(VideoList):
         return self.config.videos
 
     def video(self, number: int) -> ReferringVideo:
+        """Rendered when its frames are asked for."""
         return self.filmed(number, *self.program(number))
 
     def filmed(self, number: int, world: World, said: Sequence[Sentence]) -> ReferringVideo:
         """A world with the ground and light of video `number`; rendered when its frames are asked for."""
         config = self.config
-        renderer = Renderer(world, config.height, config.width, self._seed(number, _BACKDROP))
+        images = Images(config.textures) if config.textures else None
+        moments = tuple(_moment(frame, config.frames) for frame in range(config.frames))
+        seed = self._seed(number, _BACKDROP)
+        renderer = Renderer(world, config.height, config.width, seed, moments, hard=config.hard, images=images)
         return ReferringVideo(
             id=f"synthetic-{config.seed}-{number:05d}",
             frames=SyntheticFrames(renderer, config),
@@ -149,20 +163,27 @@ class SyntheticVideos(VideoList):
         draw = Draw(*self._seed(index, _WORLD))
         things = config.min_objects + int(draw.between(0, config.max_objects - config.min_objects + 1))
         aspect = config.width / config.height
-        if config.split is None:
+        split = draw.pick(SPLITS) if config.split == "mixed" else config.split
+        if split is None:
             wishes = {name: draw.chance(getattr(config, name)) for name in ("twins", "late", "returning")}
             for _ in range(_ATTEMPTS):
                 world = draw_world(draw, aspect, things, **wishes)
                 if _is_fair(world):
                     break
         else:
-            world = draw_scene(draw, config.split, aspect, things)
+            world = draw_scene(draw, split, aspect, things)
+        if config.hard:
+            world = harden(Draw(*self._seed(index, _HARDSHIP)), world)
+        verifier = Verifier(observe(world))
+        quotas = QUOTAS[split] if split else plain_quotas(config.motion, config.no_target)
         said = draw_sentences(
             Draw(*self._seed(index, _SENTENCES)),
-            world,
+            verifier,
             config.expressions,
-            motion=config.motion,
-            no_target=config.no_target,
+            quotas.shares,
+            about=spoken_of(split, verifier),
+            static=quotas.static,
+            held_out=config.held_out,
         )
         return world, said
 
@@ -173,8 +194,8 @@ class SyntheticVideos(VideoList):
 
     @staticmethod
     def all_sentences() -> Iterator[str]:
-        """The language of these videos, for training a tokenizer: every word, and every short sentence."""
-        return sentences.all_sentences()
+        """The language of these videos, for training a tokenizer: every word, and all short sentences."""
+        return language.all_sentences()
 
 
 def _is_fair(world: World) -> bool:

@@ -82,11 +82,13 @@ def drift(traces: Iterable[Trace]) -> list[float]:
     """[spread, change]: sums from which J&F's change over `SPAN` frames of distance is SPAN * change / spread.
 
     The slope of a straight line through each sentence's frames, all sentences sharing the slope and none the height:
-    sentences that are easier and have their key elsewhere do not count as drift.
+    sentences that are easier and have their key elsewhere do not count as drift. The key frame itself is left out:
+    its mask is not tracked, and may have been given.
     """
     spread = change = 0.0
     for trace in traces:
         distance, jf = _from_key(trace)
+        jf, distance = jf[distance > 0], distance[distance > 0]
         if len(jf):
             centred = distance - distance.mean()
             spread += float(centred @ centred)

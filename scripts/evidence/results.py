@@ -35,6 +35,14 @@ class Results:
         partial.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
         return partial.replace(path)
 
+    def bounds(self) -> dict[str, dict[str, float]]:
+        """baseline -> split -> J&F of answers with true masks and no network; empty where they were not measured."""
+        path = self.folder / "bounds.json"
+        if not path.is_file():
+            return {}
+        found: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))["J&F"]
+        return found
+
     def read(self) -> dict[str, dict[int, dict[str, Any]]]:
         """All that is there: row -> seed -> content."""
         found: dict[str, dict[int, dict[str, Any]]] = {}
