@@ -71,9 +71,10 @@ class ValidationConfig:
 
 @dataclass(frozen=True)
 class GroundingStage:
-    """A first run, in output_dir/grounding, that trains only what comes before the encoder (`models/grounding.py`).
+    """A first run that trains only what comes before the encoder (`models/grounding.py`).
 
-    It shows a network that starts from random weights many frames and sentences, at a small part of a step's cost.
+    It shows a network that starts from random weights many frames and sentences, at a small part of a step's cost. Runs
+    that differ only in what comes after the encoder can share its `folder`: tracking, time and presence are not in it.
     """
 
     steps: int = 1000
@@ -83,6 +84,7 @@ class GroundingStage:
     warmup_steps: int = 50
     ema_decay: float | None = None
     clip: ClipConfig = field(default_factory=ClipConfig)
+    folder: Path | None = None  # None: output_dir/grounding
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,8 @@ def _grounding_run(config: TrainConfig, stage: GroundingStage) -> TrainConfig:
     return replace(
         config,
         grounding=None,
-        output_dir=config.output_dir / "grounding",
+        model=replace(config.model, tracking="none", time=False, presence=False),
+        output_dir=stage.folder or config.output_dir / "grounding",
         steps=stage.steps,
         epochs=None,
         batch=stage.batch,

@@ -47,7 +47,8 @@ __all__ = [
 
 WEIGHTS_FILE = "model.safetensors"
 FORMAT, VERSION = "refertrack", 1
-ADDITIONS = ("temporal.", "presence_head.", "grounding_head.")  # what our networks have beyond the released ones
+# what our networks have beyond the released ones
+ADDITIONS = ("motion.", "space_time.", "temporal.", "presence_head.", "grounding_head.")
 
 
 @dataclass(frozen=True)
@@ -170,8 +171,8 @@ class Initialised:
 def initialise(segmenter: Segmenter, source: str | Path, *, reset_class_head: bool = False) -> Initialised:
     """Start training `segmenter` from a checkpoint, ours or released, in place.
 
-    Strict, but for what the file cannot have: time, presence and grounding layers when it has none of them, and a class
-    head of another size (`reset_class_head`: of any size, the release's habit, D13). Raises InputError.
+    Strict, but for what the file cannot have: motion, time, presence and grounding layers when it has none of them, and
+    a class head of another size (`reset_class_head`: of any size, the release's habit, D13). Raises InputError.
     """
     path = _locate(source)
     weights = _read(path)[1] if path.suffix == ".safetensors" else convert_released(path)[1]
