@@ -39,6 +39,7 @@ class InferenceConfig:
     mode: Literal["track", "clip"] | None = None  # None: track if the network can, else ReferFormer's own (clip)
     window: int = 5  # frames encoded together
     spread: int = 1  # frames from one frame of a window to its next: 1 = consecutive
+    spanning: bool = False  # more where the video is longer: a window sees all of it, as far as cached_frames allow
     clip_window: int = 36  # frames of one forward in clip mode, where the protocol does not ask for all of them
     frame_score: FrameScore = "class_mask"  # what makes a frame the key
     short_side: int = 360  # pixels of the network's input ...

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.inference import Answer, Answers, Inference
+from models.inference import Answer, Answers, Inference, InferenceConfig
 from util.types import ExpressionFeatures, FrameSource, TextFeatures, VideoFeatures
 
 Window = tuple[int, ...]
@@ -32,6 +32,13 @@ def blocks(frames: int, window: int, spread: int) -> list[range]:
     count = -(-frames // (window * spread))
     edges = [round(frames * k / count) for k in range(count + 1)]
     return [range(a, b) for a, b in pairwise(edges)]
+
+
+def spread_over(frames: int, config: InferenceConfig) -> int:
+    """Frames from one frame of a window to its next in a video of so many; half of what is cached bounds a block."""
+    if not config.spanning:
+        return config.spread
+    return max(config.spread, min(-(-frames // config.window), config.cached_frames // (2 * config.window)))
 
 
 def windows_of(block: range, window: int) -> list[Window]:
@@ -92,7 +99,7 @@ class FeatureCache:
         self.inference = inference
         self.frames = frames
         self.text = text
-        self.blocks = blocks(len(frames), inference.config.window, inference.config.spread)
+        self.blocks = blocks(len(frames), inference.config.window, spread_over(len(frames), inference.config))
         self._kept: OrderedDict[tuple[Window, int | None], _Pixels | _Reading] = OrderedDict()
 
     @property

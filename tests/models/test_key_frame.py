@@ -11,7 +11,7 @@ import torch
 from models.inference import Inference, mask_confidence, network_size, overlap
 from models.key_frame import FirstPass, InferenceConfig, VideoResult, choose_key, open_video, segment_video
 from models.soft_masks import SoftMasks
-from models.windows import FeatureCache, blocks, windows_of
+from models.windows import FeatureCache, blocks, spread_over, windows_of
 from tests.fakes import SIZE, FakeSegmenter, Squares, agree, moving
 from util import rle
 from util.decision import Decision
@@ -473,3 +473,17 @@ def test_network_is_left_in_the_mode_it_was_in(training: bool) -> None:
     with pytest.raises(InputError):
         segment_video(network, Squares(moving(3)), [], CONFIG)
     assert network.training is training
+
+
+@pytest.mark.parametrize(
+    ("frames", "cached", "spread"), [(24, 512, 3), (96, 512, 12), (10, 512, 2), (96, 64, 4), (2000, 512, 32)]
+)
+def test_a_spanning_window_sees_the_whole_video_as_far_as_is_kept(frames, cached, spread):
+    config = InferenceConfig(window=8, spread=2, cached_frames=cached, spanning=True)
+    assert spread_over(frames, config) == spread
+    assert spread_over(frames, replace(config, spanning=False)) == 2
+    longest = max(len(block) for block in blocks(frames, 8, spread))
+    assert longest <= max(cached // 2, 16)
+    if frames <= cached // 2:
+        assert windows_of(blocks(frames, 8, spread)[0], 8)[0][0] == 0
+        assert len(blocks(frames, 8, spread)) == 1
