@@ -17,7 +17,7 @@ from models.levels import level_slices
 from models.position_encoding import sine_scalar
 from models.transformer import Shapes
 
-CELLS = 64  # of the grid at most, whatever the frame's size: the cost grows with frames alone
+CELLS = 32  # of the grid at most, whatever the frame's size: the cost grows with frames alone
 
 
 class SpaceTime(nn.Module):

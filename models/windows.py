@@ -34,11 +34,11 @@ def blocks(frames: int, window: int, spread: int) -> list[range]:
     return [range(a, b) for a, b in pairwise(edges)]
 
 
-def spread_over(frames: int, config: InferenceConfig) -> int:
+def spread_over(frames: int, window: int, config: InferenceConfig) -> int:
     """Frames from one frame of a window to its next in a video of so many; half of what is cached bounds a block."""
     if not config.spanning:
         return config.spread
-    return max(config.spread, min(-(-frames // config.window), config.cached_frames // (2 * config.window)))
+    return max(config.spread, min(-(-frames // window), config.cached_frames // (2 * window)))
 
 
 def windows_of(block: range, window: int) -> list[Window]:
@@ -99,7 +99,8 @@ class FeatureCache:
         self.inference = inference
         self.frames = frames
         self.text = text
-        self.blocks = blocks(len(frames), inference.config.window, spread_over(len(frames), inference.config))
+        config = inference.config
+        self.blocks = blocks(len(frames), config.window, spread_over(len(frames), config.window, config))
         self._kept: OrderedDict[tuple[Window, int | None], _Pixels | _Reading] = OrderedDict()
 
     @property

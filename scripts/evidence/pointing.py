@@ -106,7 +106,7 @@ def _train(
 ) -> Iterator[tuple[int, float]]:
     """(step, mean loss of the last steps) after every optimizer step."""
     spread = ClipConfig(
-        frames=schedule.frames, expressions=schedule.expressions, max_objects=3, max_skip=3, min_skip=3,
+        frames=schedule.frames, expressions=schedule.expressions, max_objects=3, max_skip=4, min_skip=4,
         transform=replace(config.data.clip.transform, flip=0.0),
     )  # fmt: skip
     data = DataConfig((SourceConfig(synthetic=source),), spread, workers=0, seed=config.seed)

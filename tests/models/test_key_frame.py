@@ -480,8 +480,8 @@ def test_network_is_left_in_the_mode_it_was_in(training: bool) -> None:
 )
 def test_a_spanning_window_sees_the_whole_video_as_far_as_is_kept(frames, cached, spread):
     config = InferenceConfig(window=8, spread=2, cached_frames=cached, spanning=True)
-    assert spread_over(frames, config) == spread
-    assert spread_over(frames, replace(config, spanning=False)) == 2
+    assert spread_over(frames, 8, config) == spread
+    assert spread_over(frames, 8, replace(config, spanning=False)) == 2
     longest = max(len(block) for block in blocks(frames, 8, spread))
     assert longest <= max(cached // 2, 16)
     if frames <= cached // 2:
