@@ -6,6 +6,7 @@ centre, which is where that thing's antialiased coverage is more than one half.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,14 +88,13 @@ class Renderer:
             labels[depth > 0] = 0
         return labels
 
-    def whole(self, u: float) -> np.ndarray:
-        """What each thing covers of the frame, whatever is in front of it, in the world's order; bool [N, H, W]."""
-        poses = self._at(u).poses[1]
-        masks = np.zeros((len(poses), self._height, self._width), bool)
-        for mask, thing, pose in zip(masks, self._world.things, poses, strict=True):
+    def whole(self, u: float, ids: Sequence[int]) -> np.ndarray:
+        """What each of these things covers of the frame, whatever is in front of it; bool [N, H, W]."""
+        masks = np.zeros((len(ids), self._height, self._width), bool)
+        for thing, pose in zip(self._world.things, self._at(u).poses[1], strict=True):
             window = self._window(pose, REACH * pose[2])
-            if window:
-                mask[window] = distance(thing.shape, *self._local(pose, window)) < 0
+            if window and thing.id in ids:
+                masks[ids.index(thing.id)][window] = distance(thing.shape, *self._local(pose, window)) < 0
         return masks
 
     def frame(self, u: float) -> np.ndarray:
@@ -134,12 +134,13 @@ class Renderer:
         return self._instants[u]
 
     def _instants_of(self, u_T: np.ndarray) -> list[_Instant]:
-        half = 0.0
+        at = before = after = self._world.poses(u_T)
         if self._hard:
-            # The shutter is open for a share of the time from frame to frame.
+            # The shutter is open for a share of the time from frame to frame. The first frame tells nothing of what
+            # comes: it is the same in the counterpart world.
             half = Draw(*self._seed, 2).between(0.3, 0.9) / max(len(self._moments) - 1, 1) / 2
-        at = self._world.poses(u_T)
-        before, after = (self._world.poses(u_T + side * half) if half else at for side in (-1, 1))
+            half_T = np.minimum(half, u_T)
+            before, after = (self._world.poses(u_T + side * half_T) for side in (-1, 1))
         camera, scale = self._world.camera.at(u_T), self._world.camera.scale(u_T)
         discs = self._world.occluder_discs(u_T).astype(np.float32)
         return [
