@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from scripts.evidence import analysis
-from scripts.evidence.analysis import Trace, analyse, by_distance, by_return, by_size, drift, frames_since_return, merged
+from scripts.evidence.analysis import (
+    Trace,
+    analyse,
+    by_distance,
+    by_return,
+    by_size,
+    drift,
+    frames_since_return,
+    merged,
+)
 from util.errors import InputError
 from util.metrics import statistics
 from util.scoring import ExpressionScore, FrameSeries, Overlap
