@@ -21,7 +21,7 @@ from .textures import Images
 from .world import Thing, World
 
 # The colour that names a thing, and the second one of its pattern: the two never blend into a third name.
-_PAINT = {
+PAINT = {
     "red": ((216, 38, 40), (126, 8, 22)),
     "orange": ((248, 134, 22), (158, 66, 4)),
     "yellow": ((250, 216, 48), (140, 104, 6)),
@@ -31,7 +31,7 @@ _PAINT = {
     "purple": ((136, 58, 196), (214, 170, 248)),
     "pink": ((250, 132, 190), (190, 52, 122)),
 }
-assert tuple(_PAINT) == COLOURS
+assert tuple(PAINT) == COLOURS
 # Of what hides things: no named colour.
 _DULL = {"pillar": (112, 98, 84), "foliage": (74, 84, 58)}
 _BORDER = 0.1  # width of the plain edge around a pattern, in unit lengths
@@ -195,7 +195,7 @@ class Renderer:
         assert self._backdrop is not None
         pixels = np.float32(pose[2] * self._height)  # pixels per unit
         edge = distance(thing.shape, x, y)
-        base, accent = (np.array(colour, np.float32) for colour in _PAINT[thing.colour])
+        base, accent = (np.array(colour, np.float32) for colour in PAINT[thing.colour])
         # An edge without pattern keeps dark patches from looking like bites out of the outline.
         inner = np.clip((np.float32(-_BORDER) - edge) * pixels + np.float32(0.5), 0, 1)
         colour = base + (inner * _pattern(thing, x, y, pixels))[..., None] * (accent - base)
