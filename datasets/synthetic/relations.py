@@ -73,7 +73,7 @@ class Relations:
         if min(path_N[one], path_N[other]) < 0.2:
             return None
         ratio = speeds_N2[one] / np.maximum(speeds_N2[other], 1e-6)
-        return True if ratio.min() > 1.4 else False if ratio.max() < 0.9 else None
+        return True if ratio.min() > 1.5 else False if ratio.max() < 0.9 else None
 
     def _exchange(self, one: int, other: int) -> Truth:
         """Each ends where the other began."""
@@ -144,7 +144,7 @@ class Relations:
     def _meet(self, one: int, other: int) -> tuple[Truth, Truth]:
         """Whether the two collide, and whether they cross.
 
-        They collide where they touch, hardly overlap, and one or both go on another way; they cross where one passes
+        They collide where they touch, hardly overlap, and both are pushed off their ways; they cross where one passes
         over the other and both keep their ways. Things far from each other at all times do neither; of what their ways
         do at different times nothing is said.
         """
@@ -168,7 +168,10 @@ class Relations:
         if not parted:  # also where they are not seen throughout
             return None, None
         if deepest < 0.2:
-            return (True, False) if changed > 0.1 else (None, None)
+            # Each is pushed away from the other; a thing that turns of its own will while it passes is not.
+            normal = pair_2T2[0, touch].mean(axis=0) - pair_2T2[1, touch].mean(axis=0)
+            pushed_2 = (after_22 - before_22) @ (normal / np.hypot(*normal)) * (1, -1)
+            return (True, False) if pushed_2.min() > 0.05 else (None, None)
         speeds = np.hypot(*np.concatenate([before_22, after_22]).T)
         crossing = np.hypot(*(before_22[0] - before_22[1])) > 0.08
         return (False, True) if deepest > 0.3 and changed < 0.06 and speeds.min() > 0.05 and crossing else (None, None)
