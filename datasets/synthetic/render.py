@@ -16,7 +16,7 @@ from .draw import Draw
 from .effects import Effects, smear
 from .hard_backdrop import HardBackdrop
 from .layout import COLOURS
-from .shapes import REACH, distance
+from .shapes import REACH, distance, limited
 from .textures import Images
 from .world import Thing, World
 
@@ -109,7 +109,7 @@ class Renderer:
                 self._cast_shadow(canvas, thing, pose, (0.22, 0.4, 0.42))
                 self._paint(canvas, thing, pose)
             canvas *= self._backdrop.light(u)
-            return np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
+            return limited(canvas + 0.5, 0, 255).astype(np.uint8)
         for number, thing in enumerate(self._world.things):
             before, pose, after = (poses[number] for poses in instant.poses)
             self._cast_shadow(canvas, thing, pose, self._effects.shadow)
@@ -181,7 +181,7 @@ class Renderer:
         window = self._window(moved, (REACH + soft) * pose[2])
         if window:
             depth = distance(thing.shape, *self._local(moved, window)) * np.float32(1 / soft)
-            shade = np.clip(np.float32(0.5) - np.float32(0.5) * depth, 0, 1)
+            shade = limited(np.float32(0.5) - np.float32(0.5) * depth)
             canvas[window] *= (1 - np.float32(dark) * shade * shade)[..., None]
 
     def _paint(self, canvas: np.ndarray, thing: Thing, pose: np.ndarray) -> None:
@@ -197,16 +197,16 @@ class Renderer:
         edge = distance(thing.shape, x, y)
         base, accent = (np.array(colour, np.float32) for colour in PAINT[thing.colour])
         # An edge without pattern keeps dark patches from looking like bites out of the outline.
-        inner = np.clip((np.float32(-_BORDER) - edge) * pixels + np.float32(0.5), 0, 1)
+        inner = limited((np.float32(-_BORDER) - edge) * pixels + np.float32(0.5))
         colour = base + (inner * _pattern(thing, x, y, pixels))[..., None] * (accent - base)
         # The light is fixed to the scene, so it is turned into the thing's own coordinates.
         light_x, light_y = self._backdrop.light_from
         lit_x = np.float32(light_x * pose[3] + light_y * pose[4])
         lit_y = np.float32(light_y * pose[3] - light_x * pose[4])
         shade = np.float32(1.0) + np.float32(0.16) * (x * lit_x + y * lit_y)
-        rim = np.clip(np.float32(1) + edge * np.float32(7), 0, 1)
+        rim = limited(np.float32(1) + edge * np.float32(7))
         colour *= (shade * (np.float32(1) - np.float32(0.38) * rim * rim))[..., None]
-        return colour, np.clip(np.float32(0.5) - edge * pixels, 0, 1)[..., None]
+        return colour, limited(np.float32(0.5) - edge * pixels)[..., None]
 
     def _expose(self, canvas: np.ndarray, number: int, thing: Thing, pose: np.ndarray, way: np.ndarray) -> None:
         """Paints a thing with its surface, smeared along its `way` (x, y in heights) while the shutter is open."""
@@ -245,7 +245,7 @@ class Renderer:
         """Bark or leaves of a dull colour, darker towards the edge."""
         assert self._effects is not None
         occluder = self._world.occluders[number]
-        cover = np.clip(np.float32(0.5) + depth * np.float32(self._height), 0, 1)
+        cover = limited(np.float32(0.5) + depth * np.float32(self._height))
         seen = [np.flatnonzero(cover.any(axis=side)) for side in (1, 0)]
         if not seen[0].size:
             return
@@ -264,18 +264,18 @@ def _pattern(thing: Thing, x: np.ndarray, y: np.ndarray, pixels: np.float32) -> 
         return np.zeros_like(x)
     period = np.float32(0.62 if thing.radius < 0.13 else 0.44)
     if thing.texture == "striped":
-        return np.clip(_bars(x, period) * pixels + np.float32(0.5), 0, 1)
+        return limited(_bars(x, period) * pixels + np.float32(0.5))
     if thing.texture == "checkered":
         period *= np.float32(1.3)
-        across = np.clip(2 * _bars(x, period) * pixels, -1, 1)
-        down = np.clip(2 * _bars(y, period) * pixels, -1, 1)
+        across = limited(2 * _bars(x, period) * pixels, -1, 1)
+        down = limited(2 * _bars(y, period) * pixels, -1, 1)
         return np.float32(0.5) - np.float32(0.5) * across * down
     # Dots stand in rows that are shifted by half against their neighbours.
     row = np.floor(y / period)
     dx = (x / period + np.float32(0.5) * (row % 2)) % 1 - np.float32(0.5)
     dy = (y / period) % 1 - np.float32(0.5)
     inside = np.float32(0.34) - np.sqrt(dx * dx + dy * dy)
-    return np.clip(inside * period * pixels + np.float32(0.5), 0, 1)
+    return limited(inside * period * pixels + np.float32(0.5))
 
 
 def _bars(x: np.ndarray, period: np.float32) -> np.ndarray:
