@@ -9,7 +9,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from datasets.sources import LAYOUTS, Layout
+from datasets.sources import LAYOUTS, Layout, write_layout
+from datasets.synthetic import SyntheticConfig, SyntheticVideos
+from datasets.synthetic.scenes import SPLITS, usual_frames
 from util.errors import InputError
 from util.types import ReferringVideo
 
@@ -37,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     synth.add_argument("--videos", type=int, default=20, help="how many videos (default: %(default)s)")
     synth.add_argument("--seed", type=int, default=0, help="which videos (default: %(default)s)")
     synth.add_argument("--size", default="96x160", help="height x width in pixels (default: %(default)s)")
-    synth.add_argument("--frames", type=int, default=24, help="frames per video (default: %(default)s)")
+    synth.add_argument("--frames", type=int, help="frames per video (default: 24, or 96 of the split long)")
+    synth.add_argument("--world", choices=(*SPLITS, "mixed"), help="a split of the world (default: the plain world)")
+    synth.add_argument("--hard", action="store_true", help="videos that are hard to see")
     synth.add_argument("--quality", type=int, default=95, help="of the JPEG frames, 1 to 100 (default: %(default)s)")
 
 
@@ -54,37 +58,30 @@ def run(options: argparse.Namespace) -> int:
 
         convert(options.layout, options.source, options.out)
         return 0
-    return synth(
-        options.layout,
-        options.out,
-        split=options.split,
-        videos=options.videos,
-        seed=options.seed,
-        size=options.size,
-        frames=options.frames,
-        quality=options.quality,
-    )
+    height, width = _size(options.size)
+    config = SyntheticConfig(
+        seed=options.seed, videos=options.videos, frames=options.frames or usual_frames(options.world), height=height,
+        width=width, split=options.world, hard=options.hard,
+    )  # fmt: skip
+    return synth(options.layout, options.out, config, split=options.split, quality=options.quality)
 
 
-def synth(
-    layout: Layout, out: Path, *, split: str, videos: int, seed: int, size: str, frames: int, quality: int
-) -> int:
-    """Write a synthetic tree and say what is in it. Raises InputError for a bad size, quality, split or folder."""
-    from datasets.sources import write_layout
-    from datasets.synthetic import SyntheticConfig, SyntheticVideos
-
-    sides = re.fullmatch(r"(\d+)x(\d+)", size)
-    if not sides:
-        raise InputError(f"--size {size} is not height x width; give for example 96x160")
+def synth(layout: Layout, out: Path, config: SyntheticConfig, *, split: str, quality: int) -> int:
+    """Write a synthetic tree and say what is in it. Raises InputError for a bad quality, split or folder."""
     if not 1 <= quality <= 100:
         raise InputError(f"--quality {quality} is not between 1 and 100")
-    height, width = (int(side) for side in sides.groups())
-    world = SyntheticVideos(SyntheticConfig(seed=seed, videos=videos, frames=frames, height=height, width=width))
-    written = write_layout(layout, _counted(world), out, split, quality=quality)
+    written = write_layout(layout, _counted(SyntheticVideos(config)), out, split, quality=quality)
     print(f"wrote {written.videos} videos with {written.expressions} sentences to {written.folder}")
     if written.left_out:
         print(f"not written, for {layout} has no place for them: {', '.join(written.left_out)}")
     return 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    sides = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not sides:
+        raise InputError(f"--size {text} is not height x width; give for example 96x160")
+    return int(sides[1]), int(sides[2])
 
 
 def _counted(videos: Sequence[ReferringVideo]) -> Iterator[ReferringVideo]:

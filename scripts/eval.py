@@ -19,6 +19,7 @@ from datasets.sources import LAYOUTS, SourceConfig, eval_videos
 from datasets.synthetic import SyntheticConfig
 from datasets.synthetic.controls import Control, ControlledVideos
 from datasets.synthetic.scenes import SPLITS, usual_frames
+from datasets.synthetic.sentences import HeldOut
 from scripts.answers import (
     Answers,
     BaselineAnswers,
@@ -72,6 +73,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     world.add_argument("--size", default="96x160", help="HEIGHTxWIDTH")
     world.add_argument("--frames", type=int, help="default: 24, or 96 of the split long")
     world.add_argument("--world", choices=(*SPLITS, "mixed"), help="a split of the world (default: the plain world)")
+    world.add_argument(
+        "--held-out", choices=get_args(HeldOut), default="any",
+        help="phrasings and combinations that training can be kept from: sentences without them, or of them only",
+    )  # fmt: skip
     world.add_argument("--hard", action="store_true", help="videos that are hard to see")
     world.add_argument(
         "--control", choices=get_args(Control),
@@ -95,8 +100,9 @@ def run(options: argparse.Namespace) -> int:
             print(skipped, end="\n" if skipped else "")
             if options.out is not None:
                 about = {"data": options.data, "split": options.split or options.world, "hard": options.hard,
-                         "control": options.control, "key": options.key, "sentence": options.sentence,
-                         "skipped": skipped.splitlines()[1:], "ranks": world.size}  # fmt: skip
+                         "held out": options.held_out, "control": options.control, "key": options.key,
+                         "sentence": options.sentence, "skipped": skipped.splitlines()[1:],
+                         "ranks": world.size}  # fmt: skip
                 written = report.write(options.out, answers.about | about | provenance(world.device))
                 if extra:
                     written.append(write_json(options.out / "detections.json", extra))
@@ -182,7 +188,7 @@ def _synthetic(options: argparse.Namespace) -> SyntheticConfig:
     height, width = read_size(options.size)
     return SyntheticConfig(
         seed=options.seed, videos=options.videos, frames=options.frames or usual_frames(options.world), height=height,
-        width=width, split=options.world, hard=options.hard,
+        width=width, split=options.world, hard=options.hard, held_out=options.held_out,
     )  # fmt: skip
 
 

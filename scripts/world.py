@@ -22,7 +22,8 @@ from datasets.synthetic import SyntheticConfig
 from datasets.synthetic.baselines import BASELINES, Baseline, guesses
 from datasets.synthetic.controls import Control, ControlledVideos, in_order
 from datasets.synthetic.program import FAMILIES
-from datasets.synthetic.scenes import SPLITS, usual_frames
+from datasets.synthetic.quotas import QUOTAS
+from datasets.synthetic.scenes import SPLITS, Split, usual_frames
 from datasets.synthetic.verifier import Verifier
 from scripts.eval import read_size
 from util.bar_plot import save_bar_groups
@@ -68,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     """Measure, print, write. Raises InputError for a bad size, seed or number."""
     height, width = read_size(options.size)
     processes = options.processes or os.cpu_count() or 1
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[Split, dict[str, Any]] = {}
     for split in SPLITS:
         config = SyntheticConfig(
             seed=options.seed, videos=options.videos, frames=usual_frames(split), height=height, width=width,
@@ -153,14 +154,14 @@ def _mean(values: Iterable[float]) -> float:
     return round(float(np.mean(list(values) or [0.0])), 4)
 
 
-def tables(found: dict[str, dict[str, Any]]) -> list[str]:
+def tables(found: dict[Split, dict[str, Any]]) -> list[str]:
     """What is printed: what is asked, what it is worth, where time is needed, and under the controls."""
     asked, all_, timed, controls = [], [], [], []
     for split, by_control in found.items():
         plain = by_control["none"]
         asked.append(
             {"split": split, "videos": by_control["videos"], "sentences": plain["sentences"], "things": plain["things"]}
-            | {name: plain["families"].get(name, 0) for name in FAMILIES}
+            | {name: _share(plain, name, QUOTAS[split].shares.get(name, 0)) for name in FAMILIES}
             | {name: f"{100 * plain[name]:.0f} %" for name in ("need time", "need order")}
         )
         all_.append({"split": split, "sentences": plain["sentences"]} | _cells(plain["all"], _GUESSED))
@@ -172,14 +173,19 @@ def tables(found: dict[str, dict[str, Any]]) -> list[str]:
                 {"split": split, "control": control, "sentences": row["sentences"]} | _cells(row["all"], BASELINES)
             )
     return [
-        f"What is asked\n\n{table(asked)}\nneed time: one frame does not answer it; need order: nor do frames in a "
-        "random order",
+        f"What is asked: families in % of the sentences (of the quotas)\n\n{table(asked)}\nneed time: one frame does "
+        "not answer it; need order: nor do frames in a random order",
         f"J&F of all sentences\n\n{table(all_)}\n-all: everything that fits at once, not a guess; lucky: the best "
-        "guess in every frame",
+        "guess of single-frame in every frame",
         f"J&F of the sentences that need time\n\n{table(timed)}",
         f"J&F of sentences whose answer changes under a control\n\n{table(controls)}\nsame-answer: one of the two "
         "answers, as of one to whom the video and its control look alike",
     ]
+
+
+def _share(plain: dict[str, Any], family: str, wanted: float) -> str | None:
+    found = plain["families"].get(family, 0) / max(plain["sentences"], 1)
+    return f"{100 * found:.0f} ({100 * wanted:.0f})" if found or wanted else None
 
 
 def _cells(scores: dict[str, dict[str, float]], names: Sequence[Baseline]) -> dict[str, str | None]:
@@ -187,7 +193,7 @@ def _cells(scores: dict[str, dict[str, float]], names: Sequence[Baseline]) -> di
     return shown | {"lucky": f"{100 * scores['single-frame']['lucky']:.1f}" if scores else None}
 
 
-def plot(path: Path, found: dict[str, dict[str, Any]]) -> None:
+def plot(path: Path, found: dict[Split, dict[str, Any]]) -> None:
     """Bars of each split; nothing where matplotlib is not installed."""
 
     def panel(control: str, part: str) -> dict[str, dict[str, float]]:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from .draw import Draw
+from .shapes import limited
 from .textures import Images, detail
 
 # A surface's tile: so many texels a side for 2.6 unit lengths, which is a thing with all its corners.
@@ -39,13 +40,13 @@ class Effects:
         """Brightness of thing `number` at points of its unit coordinates, float32 about 1."""
         step = np.float32(_TILE / _TILE_UNITS)
         middle = np.float32(_TILE / 2)
-        column = np.clip(x * step + middle, 0, _TILE - 1).astype(np.intp)
-        row = np.clip(y * step + middle, 0, _TILE - 1).astype(np.intp)
+        column = limited(x * step + middle, 0, _TILE - 1).astype(np.intp)
+        row = limited(y * step + middle, 0, _TILE - 1).astype(np.intp)
         return np.float32(1) + self._rough * self._tiles[number % len(self._tiles)][row, column]
 
     def finish(self, picture: np.ndarray, u: float) -> np.ndarray:
         """The picture, float32 [H, W, 3], as the camera stores it at moment `u`, uint8."""
-        stored: np.ndarray = np.clip(picture + np.float32(0.5), 0, 255).astype(np.uint8)
+        stored: np.ndarray = limited(picture + np.float32(0.5), 0, 255).astype(np.uint8)
         most, cycles, phase = self._focus
         sigma = most * (0.5 + 0.5 * np.cos(2 * np.pi * (cycles * u + phase)))
         if sigma > 0.25:
@@ -55,13 +56,15 @@ class Effects:
         place = round(u * 1e6) * 2654435761 % 2**32
         top, left = place % _NOISE_ROOM, place // _NOISE_ROOM % _NOISE_ROOM
         grain = self._noise[top : top + height, left : left + width]
-        stored = np.clip(stored + grain[..., None], 0, 255).astype(np.uint8)
+        stored = limited(stored + grain[..., None], 0, 255).astype(np.uint8)
         if self._quality is None:
             return stored
-        _, coded = cv2.imencode(".jpg", stored[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, self._quality])
+        _, coded = cv2.imencode(
+            ".jpg", cv2.cvtColor(stored, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, self._quality]
+        )
         decoded = cv2.imdecode(coded, cv2.IMREAD_COLOR)
         assert decoded is not None
-        return np.ascontiguousarray(decoded[..., ::-1])
+        return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
 
 
 def smear(patch: np.ndarray, across: float, down: float) -> np.ndarray:

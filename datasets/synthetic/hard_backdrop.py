@@ -10,6 +10,7 @@ import numpy as np
 
 from .backdrop import GROUNDS, scatter, seams
 from .draw import Draw
+from .shapes import limited
 from .textures import Images, detail
 from .world import Camera
 
@@ -27,8 +28,12 @@ class HardBackdrop:
         self.light_from = np.array([np.cos(angle), np.sin(angle)])
         ground = _ground(draw, height + 2 * self._margin, width + 2 * self._margin, height, images)
         self._ground = np.round(ground.clip(0, 255)).astype(np.float32)
-        self._rows = (np.arange(height, dtype=np.float32)[:, None] + np.float32(0.5)) / np.float32(height)
-        self._columns = (np.arange(width, dtype=np.float32)[None, :] + np.float32(0.5)) / np.float32(width)
+        # From the middle, in sides of the frame.
+        self._y = (np.arange(height, dtype=np.float32)[:, None] + np.float32(0.5)) / np.float32(height) - np.float32(
+            0.5
+        )
+        self._x = (np.arange(width, dtype=np.float32)[None, :] + np.float32(0.5)) / np.float32(width) - np.float32(0.5)
+        self._vignette = np.float32(1) - np.float32(0.45) * (self._x * self._x + self._y * self._y)
         self._gradient = draw.between(0.2, 0.45), angle, draw.between(-1.2, 1.2)
         self._flicker = draw.between(0.02, 0.07), draw.between(2.0, 7.0), draw.between(0.0, 6.3)
         self._warmth = draw.between(-0.12, 0.12), draw.between(0.02, 0.1), draw.between(0.4, 1.2)
@@ -65,12 +70,11 @@ class HardBackdrop:
         strength, angle, turned = self._gradient
         slope_x = _stable(strength * np.cos(angle + turned * u))
         slope_y = _stable(strength * np.sin(angle + turned * u))
-        x, y = self._columns - np.float32(0.5), self._rows - np.float32(0.5)
-        bright = np.float32(1) + slope_x * x + slope_y * y
-        bright = bright * (np.float32(1) - np.float32(0.45) * (x * x + y * y))
+        bright = (slope_x * self._x + np.float32(1)) + slope_y * self._y
+        bright *= self._vignette
         dark, first, way, soft = self._shade
-        beyond = (self._columns - _stable(first + way * u)) / _stable(soft) + (self._rows - np.float32(0.5))
-        bright *= np.float32(1) - _stable(dark) * np.clip(beyond + np.float32(0.5), 0, 1)
+        across = (self._x + _stable(0.5 - first - way * u)) * _stable(1 / soft)
+        bright *= np.float32(1) - _stable(dark) * limited(across + (self._y + np.float32(0.5)))
         swing, cycles, phase = self._flicker
         level = 1.08 + swing * np.sin(2 * np.pi * cycles * u + phase)
         base, change, times = self._warmth
@@ -81,14 +85,14 @@ class HardBackdrop:
 
 def _stable(value: float) -> np.float32:
     """Without the last bits, in which the sines of machines differ."""
-    return np.float32(np.round(value * 4096) / 4096)
+    return np.float32(round(float(value) * 4096) / 4096)
 
 
 def _ground(draw: Draw, rows: int, columns: int, height: int, images: Images | None) -> np.ndarray:
     """Colours before light, float32 [rows, columns, 3]; `height` pixels make one unit of length."""
     near, far = (np.array(colour, np.float32) for colour in draw.pick(GROUNDS))
     blend = np.float32(0.5) + detail(draw, rows, columns, (3, 7, 15)) * np.float32(0.6)
-    ground = far + np.clip(blend, 0, 1)[..., None] * (near - far)
+    ground = far + limited(blend)[..., None] * (near - far)
     scatter(draw, ground, height)
     rough: np.ndarray = detail(draw, rows, columns, (24, 48, 96)) * np.float32(draw.between(14, 34))
     if images is not None:

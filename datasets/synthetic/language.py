@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import cycle, product
 
+from .offers import SUBSETS, VALUES
 from .phrases import phrasings
 from .program import (
     ALL,
@@ -27,7 +28,6 @@ from .program import (
     Relation,
     Timing,
 )
-from .sentences import SUBSETS, VALUES
 
 
 def all_sentences() -> Iterator[str]:

@@ -19,7 +19,7 @@ Truth = bool | None
 SEEN = 0.3  # a thing counts as in the picture when this share of it is seen
 _FEW = 6  # moments seen, below which nothing is said of a motion
 _WINDOW = 4  # steps over which standing and moving are told apart
-_STANDS, _MOVES = 0.045, 0.08  # extent of a window's positions
+_STANDS, _CREEPS, _MOVES = 0.045, 0.065, 0.08  # extent of a window's positions, at most, at most, at least
 _STAND_WINDOWS = 2  # successive standing windows that make a stop
 _ARM = 3  # steps on either side of a corner
 _AXES = {"left": (0, -1), "right": (0, 1), "up": (1, -1), "down": (1, 1)}
@@ -205,8 +205,8 @@ class Motions:
             return self.motion("turning")[thing], float(corners[0][0]) if len(corners) == 1 else None
         ranges_W, gap = self._ranges_NW[thing], not shown_T[span].all()
         if event == "stops":
-            return _stop(ranges_W, gap)
-        happens, moment = _stop(ranges_W[::-1], gap)
+            return _stop(ranges_W, gap, came=span.start > 0)
+        happens, moment = _stop(ranges_W[::-1], gap, came=span.stop < self.moments)
         return happens, None if moment is None else self.moments - 1 - moment
 
 
@@ -259,15 +259,17 @@ def _peaks(angle_M: np.ndarray) -> list[tuple[int, float]]:
     return sorted(found)
 
 
-def _stop(ranges_W: np.ndarray, gap: bool) -> tuple[Truth, float | None]:
+def _stop(ranges_W: np.ndarray, gap: bool, came: bool) -> tuple[Truth, float | None]:
     """Whether motion is followed by standing for a good while, and when it first stands, where it does so once.
 
-    gap: whether some of the way is not seen, so that a stop could be there.
+    gap: whether some of the way is not seen, so that a stop could be there. came: whether it was not seen at first, so
+    that it must have moved.
     """
     stands = [value < _STANDS for value in ranges_W.tolist()]
     moves = [value > _MOVES for value in ranges_W.tolist()]
     if not any(moves):
-        return (False if np.fmax.reduce(ranges_W, initial=0) < 0.06 and not gap else None), None
+        stood = np.fmax.reduce(ranges_W, initial=0) < 0.06
+        return (False if stood and not gap and not came else None), None
     stops: list[tuple[int, int]] = []  # first window and number of windows of each standstill after motion
     moving, last = False, 0
     for window, (still, going) in enumerate(zip(stands, moves, strict=True)):
@@ -280,4 +282,7 @@ def _stop(ranges_W: np.ndarray, gap: bool) -> tuple[Truth, float | None]:
     clear = [window for window, length in stops if length >= _STAND_WINDOWS]
     if clear:
         return True, float(clear[0]) if len(stops) == 1 and not gap else None
-    return (False if not stops and not gap else None), None
+    # Creeping on after a fast way may be called a stop.
+    first = moves.index(True)
+    creeps = sum(value < _CREEPS for value in ranges_W[first:].tolist()) >= _STAND_WINDOWS
+    return (False if not stops and not creeps and not gap else None), None

@@ -137,12 +137,15 @@ def _measure(observed: Observed) -> Tracks:
     inside = np.bincount(frame[within], minlength=frames)
     ids = np.array([thing.id for thing in observed.things], np.uint8)
     visible_NT = _count_labels(observed.labels_THW)[:, ids].T
-    units = np.array([_unit_area(thing.shape) for thing in observed.things])
-    area_NT = full.reshape(count, moments)
+    # The longest axis of the spread: a thing that turns about its upright axis gets narrower, not smaller.
+    x, y = column - centre[frame, 0], row - centre[frame, 1]
+    xx, yy, xy = (np.bincount(frame, product, frames) / full for product in (x * x, y * y, x * y))
+    spread = (xx + yy) / 2 + np.sqrt((xx - yy) ** 2 / 4 + xy * xy)
+    units = np.array([_unit_spread(thing.shape) for thing in observed.things])
     return Tracks(
         centre_NT2=((centre + 0.5 - MARGIN) / ROWS).reshape(count, moments, 2),
-        radius_NT=np.sqrt(area_NT / units[:, None]) / ROWS,
-        seen_NT=np.nan_to_num(visible_NT / area_NT),
+        radius_NT=np.sqrt(spread.reshape(count, moments) / units[:, None]) / ROWS,
+        seen_NT=np.nan_to_num(visible_NT / full.reshape(count, moments)),
         gone_NT=(inside == 0).reshape(count, moments),
     )
 
@@ -155,9 +158,9 @@ def _count_labels(labels_THW: np.ndarray) -> np.ndarray:
 
 
 @cache
-def _unit_area(shape: str) -> float:
-    """Area of the unit shape, which has no radius of its own otherwise."""
-    step = 1 / 64
-    axis = np.arange(-REACH, REACH, step, dtype=np.float32) + np.float32(step / 2)
+def _unit_spread(shape: str) -> float:
+    """Variance of x (as of y: all shapes are as wide as high in this sense) over the unit shape."""
+    axis = np.arange(-REACH, REACH, 1 / 64, dtype=np.float32) + np.float32(1 / 128)
     y, x = np.meshgrid(axis, axis, indexing="ij")
-    return float((distance(shape, x, y) < 0).sum()) * step * step
+    inside = distance(shape, x, y) < 0
+    return float(np.float64(x[inside]).var() + np.float64(y[inside]).var()) / 2

@@ -14,7 +14,7 @@ from .motions import Motions, Truth
 from .observed import MARGIN, Observed
 from .program import SPATIAL
 
-# Pixels by which two masks are widened together: they touch within the first, and are clear of each other beyond the
+# Rows and columns by which a mask is widened: they touch within the first, and are clear of each other beyond the
 # second. Things that collide may be last seen a step before they touch.
 _TOUCH, _CLEAR = 3, 5
 _ARM = 3  # steps over which a way before and after a meeting is measured
@@ -73,7 +73,7 @@ class Relations:
         if min(path_N[one], path_N[other]) < 0.2:
             return None
         ratio = speeds_N2[one] / np.maximum(speeds_N2[other], 1e-6)
-        return True if ratio.min() > 1.4 else False if ratio.max() < 0.9 else None
+        return True if ratio.min() > 1.5 else False if ratio.max() < 0.9 else None
 
     def _exchange(self, one: int, other: int) -> Truth:
         """Each ends where the other began."""
@@ -94,15 +94,14 @@ class Relations:
         if min(path_N[one], path_N[other]) < 0.15:
             return False
         mine_T2, theirs_T2 = self._centre_NT2[one], self._centre_NT2[other]
-        best, nearest = np.inf, np.inf
-        for lag in range(1, 13):
-            away_T = np.hypot(*(mine_T2[lag:] - theirs_T2[:-lag]).T)
-            away_T = away_T[~np.isnan(away_T)]
-            if len(away_T) < 9:
-                continue
-            nearest = min(nearest, float(away_T.mean()))
-            if lag >= 2 and away_T.max() < 0.14:
-                best = min(best, float(away_T.mean()))
+        # Row l: how far `one` is from where the other was l + 1 moments before.
+        earlier_LT = np.arange(self._motions.moments) - np.arange(1, 13)[:, None]
+        away_LT = np.hypot(*np.moveaxis(mine_T2 - theirs_T2[earlier_LT], -1, 0))
+        away_LT[(earlier_LT < 0) | np.isnan(away_LT)] = 0
+        told_L = ((earlier_LT >= 0) & ~np.isnan(mine_T2[:, 0]) & ~np.isnan(theirs_T2[earlier_LT, 0])).sum(axis=1)
+        mean_L = np.where(told_L >= 9, away_LT.sum(axis=1) / np.maximum(told_L, 1), np.inf)
+        nearest = float(mean_L.min())
+        best = float(mean_L[1:][away_LT[1:].max(axis=1) < 0.14].min(initial=np.inf))
         if nearest > 0.16:
             return False if np.isfinite(nearest) else None
         now_T = np.hypot(*(mine_T2 - theirs_T2).T)
@@ -145,7 +144,7 @@ class Relations:
     def _meet(self, one: int, other: int) -> tuple[Truth, Truth]:
         """Whether the two collide, and whether they cross.
 
-        They collide where they touch, hardly overlap, and one or both go on another way; they cross where one passes
+        They collide where they touch, hardly overlap, and both are pushed off their ways; they cross where one passes
         over the other and both keep their ways. Things far from each other at all times do neither; of what their ways
         do at different times nothing is said.
         """
@@ -169,7 +168,10 @@ class Relations:
         if not parted:  # also where they are not seen throughout
             return None, None
         if deepest < 0.2:
-            return (True, False) if changed > 0.1 else (None, None)
+            # Each is pushed away from the other; a thing that turns of its own will while it passes is not.
+            normal = pair_2T2[0, touch].mean(axis=0) - pair_2T2[1, touch].mean(axis=0)
+            pushed_2 = (after_22 - before_22) @ (normal / np.hypot(*normal)) * (1, -1)
+            return (True, False) if pushed_2.min() > 0.05 else (None, None)
         speeds = np.hypot(*np.concatenate([before_22, after_22]).T)
         crossing = np.hypot(*(before_22[0] - before_22[1])) > 0.08
         return (False, True) if deepest > 0.3 and changed < 0.06 and speeds.min() > 0.05 and crossing else (None, None)
@@ -188,20 +190,27 @@ class Relations:
 
     @cached_property
     def _touch_NNT(self) -> np.ndarray:
-        return self._within(_TOUCH)
+        return self._met(self._wide_NTHW)
 
     @cached_property
     def _near_NNT(self) -> np.ndarray:
-        return self._within(_CLEAR)
+        return self._met(_widened(self._wide_NTHW, _CLEAR - _TOUCH))
 
-    def _within(self, pixels: int) -> np.ndarray:
-        """Whether two whole masks come within so many rows and columns of each other in the frame; bool [N, N, T]."""
-        whole_NTHW = self._observed.whole_NTHW
-        rows = whole_NTHW.reshape(len(whole_NTHW), -1, whole_NTHW.shape[-1]).view(np.uint8)
-        kernel = np.ones((2 * pixels + 1, 2 * pixels + 1), np.uint8)
-        wide = np.stack([cv2.dilate(np.ascontiguousarray(one), kernel) for one in rows]).reshape(whole_NTHW.shape)
-        frames = wide[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN].view(bool)
-        return _shared(_words(frames), _words(self._frames_NTHW)) > 0
+    @cached_property
+    def _wide_NTHW(self) -> np.ndarray:
+        return _widened(self._observed.whole_NTHW, _TOUCH)
+
+    def _met(self, wide_NTHW: np.ndarray) -> np.ndarray:
+        """Whether one thing's widened mask reaches the other's own inside the frame; bool [N, N, T]."""
+        frames_NTHW = wide_NTHW[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
+        return _shared(_words(frames_NTHW), _words(self._frames_NTHW)) > 0
+
+
+def _widened(masks_NTHW: np.ndarray, pixels: int) -> np.ndarray:
+    """Masks and what lies within so many rows and columns of them; a canvas's margin keeps its frame from the next."""
+    kernel = np.ones((2 * pixels + 1, 2 * pixels + 1), np.uint8)
+    rows = np.ascontiguousarray(masks_NTHW).view(np.uint8).reshape(-1, masks_NTHW.shape[-1])
+    return cv2.dilate(rows, kernel).reshape(masks_NTHW.shape).view(bool)
 
 
 def _words(masks_NTHW: np.ndarray) -> np.ndarray:

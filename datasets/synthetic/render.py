@@ -6,6 +6,7 @@ centre, which is where that thing's antialiased coverage is more than one half.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +16,12 @@ from .draw import Draw
 from .effects import Effects, smear
 from .hard_backdrop import HardBackdrop
 from .layout import COLOURS
-from .shapes import REACH, distance
+from .shapes import REACH, distance, limited
 from .textures import Images
 from .world import Thing, World
 
 # The colour that names a thing, and the second one of its pattern: the two never blend into a third name.
-_PAINT = {
+PAINT = {
     "red": ((216, 38, 40), (126, 8, 22)),
     "orange": ((248, 134, 22), (158, 66, 4)),
     "yellow": ((250, 216, 48), (140, 104, 6)),
@@ -30,7 +31,7 @@ _PAINT = {
     "purple": ((136, 58, 196), (214, 170, 248)),
     "pink": ((250, 132, 190), (190, 52, 122)),
 }
-assert tuple(_PAINT) == COLOURS
+assert tuple(PAINT) == COLOURS
 # Of what hides things: no named colour.
 _DULL = {"pillar": (112, 98, 84), "foliage": (74, 84, 58)}
 _BORDER = 0.1  # width of the plain edge around a pattern, in unit lengths
@@ -87,14 +88,13 @@ class Renderer:
             labels[depth > 0] = 0
         return labels
 
-    def whole(self, u: float) -> np.ndarray:
-        """What each thing covers of the frame, whatever is in front of it, in the world's order; bool [N, H, W]."""
-        poses = self._at(u).poses[1]
-        masks = np.zeros((len(poses), self._height, self._width), bool)
-        for mask, thing, pose in zip(masks, self._world.things, poses, strict=True):
+    def whole(self, u: float, ids: Sequence[int]) -> np.ndarray:
+        """What each of these things covers of the frame, whatever is in front of it; bool [N, H, W]."""
+        masks = np.zeros((len(ids), self._height, self._width), bool)
+        for thing, pose in zip(self._world.things, self._at(u).poses[1], strict=True):
             window = self._window(pose, REACH * pose[2])
-            if window:
-                mask[window] = distance(thing.shape, *self._local(pose, window)) < 0
+            if window and thing.id in ids:
+                masks[ids.index(thing.id)][window] = distance(thing.shape, *self._local(pose, window)) < 0
         return masks
 
     def frame(self, u: float) -> np.ndarray:
@@ -109,7 +109,7 @@ class Renderer:
                 self._cast_shadow(canvas, thing, pose, (0.22, 0.4, 0.42))
                 self._paint(canvas, thing, pose)
             canvas *= self._backdrop.light(u)
-            return np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
+            return limited(canvas + 0.5, 0, 255).astype(np.uint8)
         for number, thing in enumerate(self._world.things):
             before, pose, after = (poses[number] for poses in instant.poses)
             self._cast_shadow(canvas, thing, pose, self._effects.shadow)
@@ -134,12 +134,13 @@ class Renderer:
         return self._instants[u]
 
     def _instants_of(self, u_T: np.ndarray) -> list[_Instant]:
-        half = 0.0
+        at = before = after = self._world.poses(u_T)
         if self._hard:
-            # The shutter is open for a share of the time from frame to frame.
+            # The shutter is open for a share of the time from frame to frame. The first frame tells nothing of what
+            # comes: it is the same in the counterpart world.
             half = Draw(*self._seed, 2).between(0.3, 0.9) / max(len(self._moments) - 1, 1) / 2
-        at = self._world.poses(u_T)
-        before, after = (self._world.poses(u_T + side * half) if half else at for side in (-1, 1))
+            half_T = np.minimum(half, u_T)
+            before, after = (self._world.poses(u_T + side * half_T) for side in (-1, 1))
         camera, scale = self._world.camera.at(u_T), self._world.camera.scale(u_T)
         discs = self._world.occluder_discs(u_T).astype(np.float32)
         return [
@@ -180,7 +181,7 @@ class Renderer:
         window = self._window(moved, (REACH + soft) * pose[2])
         if window:
             depth = distance(thing.shape, *self._local(moved, window)) * np.float32(1 / soft)
-            shade = np.clip(np.float32(0.5) - np.float32(0.5) * depth, 0, 1)
+            shade = limited(np.float32(0.5) - np.float32(0.5) * depth)
             canvas[window] *= (1 - np.float32(dark) * shade * shade)[..., None]
 
     def _paint(self, canvas: np.ndarray, thing: Thing, pose: np.ndarray) -> None:
@@ -194,18 +195,18 @@ class Renderer:
         assert self._backdrop is not None
         pixels = np.float32(pose[2] * self._height)  # pixels per unit
         edge = distance(thing.shape, x, y)
-        base, accent = (np.array(colour, np.float32) for colour in _PAINT[thing.colour])
+        base, accent = (np.array(colour, np.float32) for colour in PAINT[thing.colour])
         # An edge without pattern keeps dark patches from looking like bites out of the outline.
-        inner = np.clip((np.float32(-_BORDER) - edge) * pixels + np.float32(0.5), 0, 1)
+        inner = limited((np.float32(-_BORDER) - edge) * pixels + np.float32(0.5))
         colour = base + (inner * _pattern(thing, x, y, pixels))[..., None] * (accent - base)
         # The light is fixed to the scene, so it is turned into the thing's own coordinates.
         light_x, light_y = self._backdrop.light_from
         lit_x = np.float32(light_x * pose[3] + light_y * pose[4])
         lit_y = np.float32(light_y * pose[3] - light_x * pose[4])
         shade = np.float32(1.0) + np.float32(0.16) * (x * lit_x + y * lit_y)
-        rim = np.clip(np.float32(1) + edge * np.float32(7), 0, 1)
+        rim = limited(np.float32(1) + edge * np.float32(7))
         colour *= (shade * (np.float32(1) - np.float32(0.38) * rim * rim))[..., None]
-        return colour, np.clip(np.float32(0.5) - edge * pixels, 0, 1)[..., None]
+        return colour, limited(np.float32(0.5) - edge * pixels)[..., None]
 
     def _expose(self, canvas: np.ndarray, number: int, thing: Thing, pose: np.ndarray, way: np.ndarray) -> None:
         """Paints a thing with its surface, smeared along its `way` (x, y in heights) while the shutter is open."""
@@ -244,7 +245,7 @@ class Renderer:
         """Bark or leaves of a dull colour, darker towards the edge."""
         assert self._effects is not None
         occluder = self._world.occluders[number]
-        cover = np.clip(np.float32(0.5) + depth * np.float32(self._height), 0, 1)
+        cover = limited(np.float32(0.5) + depth * np.float32(self._height))
         seen = [np.flatnonzero(cover.any(axis=side)) for side in (1, 0)]
         if not seen[0].size:
             return
@@ -263,18 +264,18 @@ def _pattern(thing: Thing, x: np.ndarray, y: np.ndarray, pixels: np.float32) -> 
         return np.zeros_like(x)
     period = np.float32(0.62 if thing.radius < 0.13 else 0.44)
     if thing.texture == "striped":
-        return np.clip(_bars(x, period) * pixels + np.float32(0.5), 0, 1)
+        return limited(_bars(x, period) * pixels + np.float32(0.5))
     if thing.texture == "checkered":
         period *= np.float32(1.3)
-        across = np.clip(2 * _bars(x, period) * pixels, -1, 1)
-        down = np.clip(2 * _bars(y, period) * pixels, -1, 1)
+        across = limited(2 * _bars(x, period) * pixels, -1, 1)
+        down = limited(2 * _bars(y, period) * pixels, -1, 1)
         return np.float32(0.5) - np.float32(0.5) * across * down
     # Dots stand in rows that are shifted by half against their neighbours.
     row = np.floor(y / period)
     dx = (x / period + np.float32(0.5) * (row % 2)) % 1 - np.float32(0.5)
     dy = (y / period) % 1 - np.float32(0.5)
     inside = np.float32(0.34) - np.sqrt(dx * dx + dy * dy)
-    return np.clip(inside * period * pixels + np.float32(0.5), 0, 1)
+    return limited(inside * period * pixels + np.float32(0.5))
 
 
 def _bars(x: np.ndarray, period: np.float32) -> np.ndarray:

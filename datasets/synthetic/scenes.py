@@ -31,7 +31,7 @@ def usual_frames(split: Split | None) -> int:
 
 # Radius in heights. In a crowd everything is a little smaller.
 _SIZES = {"small": (0.102, 0.116), "large": (0.15, 0.17)}
-_CROWD_SIZES = {"small": (0.088, 0.098), "large": (0.132, 0.146)}
+_CROWD_SIZES = {"small": (0.096, 0.104), "large": (0.132, 0.146)}
 _PLACES = 5  # candidates for where an event takes place, of which the freest is taken
 _ATTEMPTS = 6  # scenes drawn before the one in which most can be seen is taken
 _MOMENTS = np.linspace(0.0, 1.0, 13)

@@ -68,3 +68,8 @@ def interior(shape: str) -> np.ndarray:
     y, x = np.meshgrid(axis, axis, indexing="ij")
     inside = distance(shape, x, y) < 0
     return np.stack([x[inside], y[inside]], axis=-1)
+
+
+def limited(values: np.ndarray, low: float = 0, high: float = 1) -> np.ndarray:
+    """Clips the values in place and returns them; on small arrays np.clip takes several times as long."""
+    return np.minimum(np.maximum(values, low, out=values), high, out=values)

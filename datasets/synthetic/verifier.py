@@ -18,7 +18,7 @@ from .program import ALL, Claim, Look, Most, Moves, Mutual, Not, Order, Placed, 
 from .relations import Relations
 
 _GAP = 1.5  # moments between two events whose order is beyond doubt
-_FASTER = 1.35  # how many times as fast as all others the fastest is
+_FASTER = 1.5  # how many times as fast as all others the fastest is
 _PLACED = 0.12  # heights by which the leftmost lies left of all others
 
 

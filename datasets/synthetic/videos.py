@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -124,6 +124,19 @@ class SyntheticMasks:
         labels = self._renderer.labels(_moment(index, self._frames))
         masks = labels[None] == np.asarray(object_ids, np.uint8)[:, None, None]
         return masks, np.where(masks.any(axis=(1, 2)), PRESENT, ABSENT).astype(np.int8)
+
+    def whole(self, index: int, object_ids: Sequence[int]) -> np.ndarray:
+        """What the objects cover of frame `index`, whatever is in front of them; bool [N, H, W]."""
+        return self._renderer.whole(_moment(index, self._frames), object_ids)
+
+    def state(self, index: int, object_id: int) -> Literal["present", "absent", "occluded"]:
+        """Occluded: not one pixel of the object can be seen, but it would fill some if nothing were in front of it.
+
+        Data sets and `read` know no such state: to them it is absent.
+        """
+        if self.read(index, [object_id])[0].any():
+            return "present"
+        return "occluded" if self.whole(index, [object_id]).any() else "absent"
 
 
 class SyntheticVideos(VideoList):

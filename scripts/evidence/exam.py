@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datasets.synthetic import SyntheticConfig, SyntheticVideos
-from datasets.synthetic.scenes import Split
+from datasets.synthetic import SyntheticConfig
+from datasets.synthetic.scenes import Split, usual_frames
 from datasets.video import MemoryVideo
 from models.inference import InferenceConfig, evaluating
 from models.key_frame import VideoResult, open_video, segment_video
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     from models.windows import FeatureCache
 
 SEED = 3_000_000
-LONG = 4  # times as many frames in the split `long`
 THINGS = range(1, 9)  # ids that a synthetic world can have
 KEPT = 1_000_000  # frames x sentences: all features of a video, which every row uses
 
 
 @dataclass(frozen=True)
 class Exam:
-    """`videos` of each split, of the world on which networks are trained but for split, seed and held-out words."""
+    """`videos` of each split, of the world on which networks are trained, with its words, from a seed of their own."""
 
     world: SyntheticConfig
     videos: int
 
-    def questions(self, split: Split) -> SyntheticVideos:
-        frames = self.world.frames * (LONG if split == "long" else 1)
-        return SyntheticVideos(replace(self.world, split=split, seed=SEED, videos=self.videos, frames=frames))
+    def world_of(self, split: Split) -> SyntheticConfig:
+        """The split's videos; `long` ones are longer in proportion."""
+        frames = self.world.frames * usual_frames(split) // usual_frames("easy")
+        return replace(self.world, split=split, seed=SEED, videos=self.videos, frames=frames)
 
 
 class Held:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from scripts.evidence import analysis
-from scripts.evidence.exam import LONG, SEED, Exam
+from scripts.evidence.exam import SEED, Exam
 from scripts.evidence.results import Results, State
 from scripts.evidence.rows import Row, chosen_rows
 from scripts.evidence.training import TrainingRun, hash_of, training_run
-from util.config import load_config
+from util.config import load_config, read_config
 from util.errors import InputError
 
 
@@ -55,6 +55,12 @@ class Grid:
         """A hash of everything that a row's numbers follow from, the code and the seed aside."""
         return hash_of([training.key, answer_key(row), exam_key(self.exam)])
 
+    @property
+    def bounds_key(self) -> str:
+        """A hash of the videos that all rows are asked about."""
+        said = read_config(self.base)
+        return hash_of([said.get("data", {}).get("sources"), exam_key(self.exam)])
+
     def state(self, name: str, row: Row, training: TrainingRun) -> State:
         return self.results.state(name, training.seed, self.key(row, training))
 
@@ -88,4 +94,4 @@ def answer_key(row: Row) -> str:
 
 def exam_key(exam: Exam) -> str:
     """A hash of what is asked and how it is counted; the world itself is part of the training's key."""
-    return hash_of([exam.videos, SEED, LONG, analysis.DISTANCE, analysis.SINCE, analysis.RIGHT])
+    return hash_of([exam.videos, SEED, analysis.DISTANCE, analysis.SINCE, analysis.RIGHT])

@@ -27,21 +27,27 @@ class Results:
         return "done" if json.loads(path.read_text(encoding="utf-8"))["key"] == key else "out of date"
 
     def write(self, name: str, seed: int, content: Mapping[str, Any]) -> Path:
-        """Whole or not at all, each split and each of the other entries on a line of its own."""
-        lines = [f"{json.dumps(entry)}: {_entry(value)}" for entry, value in content.items()]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.path(name, seed)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-        return partial.replace(path)
+        """A finished run, whole or not at all."""
+        return _write(self.path(name, seed), content)
+
+    def write_bounds(self, content: Mapping[str, Any]) -> Path:
+        """What needs no network, of all splits."""
+        return _write(self._bounds, content)
+
+    def bounds_key(self) -> str | None:
+        """Of which videos the bounds are; None where there are none."""
+        return json.loads(self._bounds.read_text(encoding="utf-8"))["key"] if self._bounds.is_file() else None
 
     def bounds(self) -> dict[str, dict[str, float]]:
         """baseline -> split -> J&F of answers with true masks and no network; empty where they were not measured."""
-        path = self.folder / "bounds.json"
-        if not path.is_file():
+        if not self._bounds.is_file():
             return {}
-        found: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))["J&F"]
+        found: dict[str, dict[str, float]] = json.loads(self._bounds.read_text(encoding="utf-8"))["J&F"]
         return found
+
+    @property
+    def _bounds(self) -> Path:
+        return self.folder / "bounds.json"
 
     def read(self) -> dict[str, dict[int, dict[str, Any]]]:
         """All that is there: row -> seed -> content."""
@@ -50,6 +56,15 @@ class Results:
             content = json.loads(path.read_text(encoding="utf-8"))
             found.setdefault(content["row"], {})[content["training"]["seed"]] = content
         return found
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> Path:
+    """JSON with each entry on a line of its own, and each split of a table of splits."""
+    lines = [f"{json.dumps(name)}: {_entry(value)}" for name, value in content.items()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    return partial.replace(path)
 
 
 def _entry(value: Any) -> str:

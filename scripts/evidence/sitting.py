@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from datasets.synthetic import SyntheticVideos
 from datasets.synthetic.scenes import SPLITS, Split
 from models.inference import InferenceConfig
 from scripts.evidence.analysis import Trace, analyse
+from scripts.evidence.bounds import bounds_of
 from scripts.evidence.exam import Candidate, Exam
 from scripts.evidence.grid import Grid, Work, answer_key, exam_key
 from scripts.evidence.rows import Row
@@ -42,6 +44,7 @@ class Sitting:
         """Do it all; False when the time was over before. Raises InputError for configs and trainings that fail."""
         for work in works:
             check(work.training)
+        self._bound()
         for number, work in enumerate(works, 1):
             run = work.training
             say(f"[{number} of {len(works)}] {run.name}, seed {run.seed}: {', '.join(work.rows)}")
@@ -53,6 +56,14 @@ class Sitting:
             for name, row in work.rows.items():
                 say(f"  wrote {self._write(name, row, run)}")
         return True
+
+    def _bound(self) -> None:
+        """Measure what needs no network, once for all rows: a minute."""
+        grid = self.grid
+        if grid.results.bounds_key() != grid.bounds_key:
+            say("measuring what true masks alone reach")
+            content = bounds_of(grid.exam, grid.bounds_key, grid.base, self.processes)
+            say(f"  wrote {grid.results.write_bounds(content)}")
 
     def _ask(self, run: TrainingRun, rows: Mapping[str, Row]) -> bool:
         """Ask what has not been asked yet; every video is read once for all rows."""
@@ -77,7 +88,7 @@ class Sitting:
     def _ask_split(
         self, segmenter: Segmenter, inference: InferenceConfig, run: TrainingRun, rows: Mapping[str, Row], split: Split
     ) -> None:
-        videos = self.grid.exam.questions(split)
+        videos = SyntheticVideos(self.grid.exam.world_of(split))
 
         def answered(number: int) -> list[list[Trace]]:
             video = videos[number]

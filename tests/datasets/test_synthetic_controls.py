@@ -122,6 +122,13 @@ def test_pairs_share_their_first_frame_and_words_and_no_answer(split) -> None:
     assert asked >= 5
 
 
+def test_the_first_frame_of_a_hard_video_does_not_show_what_comes_either() -> None:
+    videos = ControlledVideos(replace(SMALL, split="twins", hard=True, videos=4), "pairs")
+    for number in range(0, len(videos), 2):
+        assert (videos[number].frames[0] == videos[number + 1].frames[0]).all()
+        assert (videos[number].frames[4] != videos[number + 1].frames[4]).any()
+
+
 def test_one_answer_for_both_of_a_pair_is_half_right() -> None:
     videos = ControlledVideos(replace(SMALL, split="twins"), "pairs")
     found = []

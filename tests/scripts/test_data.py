@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from datasets.sources import SourceConfig, eval_videos
+from datasets.synthetic import SyntheticConfig, SyntheticVideos
 from main import main
+from util.scoring import true_masks
 
 
 @pytest.mark.parametrize("layout", ["ref_youtube_vos", "mevis"])
@@ -21,6 +23,17 @@ def test_synth_writes_a_readable_tree(layout: str, tmp_path: Path, capsys) -> No
         assert video.masks is not None and video.expressions
     count = sum(len(video.expressions) for video in videos)
     assert f"wrote 2 videos with {count} sentences" in capsys.readouterr().out
+
+
+def test_synth_writes_a_split_as_the_world_has_it(tmp_path: Path) -> None:
+    options = ["--videos", "2", "--seed", "4", "--size", "32x48", "--frames", "3", "--world", "swap", "--hard"]
+    assert main(["data", "synth", "--layout", "mevis", "--out", str(tmp_path), *options]) == 0
+    config = SyntheticConfig(seed=4, videos=2, frames=3, height=32, width=48, split="swap", hard=True)
+    for video, original in zip(
+        eval_videos(SourceConfig("mevis", root=str(tmp_path))), SyntheticVideos(config), strict=True
+    ):
+        assert [e.text for e in video.expressions] == [e.text for e in original.expressions]
+        assert (true_masks(video, 1)[0] == true_masks(original, 1)[0]).all()
 
 
 @pytest.mark.parametrize(
