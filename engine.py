@@ -26,7 +26,7 @@ from models.inference import InferenceConfig
 from models.ops import require
 from models.references import draw_references
 from models.segmenter import Segmenter, SegmenterConfig
-from models.start import compile_parts, sentences_of, start_segmenter, start_tokenizer
+from models.start import BEFORE_ENCODER, compile_parts, sentences_of, start_segmenter, start_tokenizer
 from models.tracking_training import TrackingTraining
 from models.training_step import TrainingStep, accumulate
 from models.validation import validate
@@ -84,6 +84,7 @@ class GroundingStage:
     warmup_steps: int = 50
     ema_decay: float | None = None
     clip: ClipConfig = field(default_factory=ClipConfig)
+    weights: str | None = None  # network of which only what comes before the encoder is taken, to start from
     folder: Path | None = None  # None: output_dir/grounding
 
 
@@ -189,6 +190,7 @@ def _grounding_run(config: TrainConfig, stage: GroundingStage) -> TrainConfig:
         config,
         grounding=None,
         model=replace(config.model, tracking="none", time=False, presence=False),
+        weights=stage.weights or config.weights,
         output_dir=stage.folder or config.output_dir / "grounding",
         steps=stage.steps,
         epochs=None,
@@ -286,7 +288,7 @@ def start(config: TrainConfig, world: World, *, grounding_only: bool = False) ->
     folder = _checkpoint(config, world)
     log = RunLog(config.output_dir, enabled=world.is_main)
     seed_everything(config.seed)
-    segmenter = _network(config, world, log, overwritten=folder is not None)
+    segmenter = _network(config, world, log, overwritten=folder is not None, grounding_only=grounding_only)
     optimizer = build_optimizer(parameter_groups(segmenter.named_parameters(), config.optim), config.optim)
     default = world.device.type == "cuda" and config.model.protocol.name != "published"
     amp = default if config.amp is None else config.amp
@@ -312,7 +314,7 @@ def start(config: TrainConfig, world: World, *, grounding_only: bool = False) ->
     return run
 
 
-def _network(config: TrainConfig, world: World, log: RunLog, *, overwritten: bool) -> Segmenter:
+def _network(config: TrainConfig, world: World, log: RunLog, *, overwritten: bool, grounding_only: bool) -> Segmenter:
     videos = [eval_videos(source) for source in config.data.sources]
     if not world.is_main:
         world.barrier()  # the first rank may have a tokenizer to write
@@ -323,6 +325,7 @@ def _network(config: TrainConfig, world: World, log: RunLog, *, overwritten: boo
         config.model,
         tokenizer,
         weights=config.weights,
+        only=BEFORE_ENCODER if grounding_only else (),
         backbone_weights=config.backbone_weights,
         overwritten=overwritten,
         say=log.say,

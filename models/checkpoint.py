@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -168,11 +168,14 @@ class Initialised:
         return f"{len(self.loaded)} entries loaded{kept}"
 
 
-def initialise(segmenter: Segmenter, source: str | Path, *, reset_class_head: bool = False) -> Initialised:
+def initialise(
+    segmenter: Segmenter, source: str | Path, *, only: Sequence[str] = (), reset_class_head: bool = False
+) -> Initialised:
     """Start training `segmenter` from a checkpoint, ours or released, in place.
 
     Strict, but for what the file cannot have: motion, time, presence and grounding layers when it has none of them, and
-    a class head of another size (`reset_class_head`: of any size, the release's habit, D13). Raises InputError.
+    a class head of another size (`reset_class_head`: of any size, the release's habit, D13). `only`: prefixes of the
+    keys that are taken, where not all are. Raises InputError.
     """
     path = _locate(source)
     weights = _read(path)[1] if path.suffix == ".safetensors" else convert_released(path)[1]
@@ -183,6 +186,9 @@ def initialise(segmenter: Segmenter, source: str | Path, *, reset_class_head: bo
     for prefix in ADDITIONS:
         if not any(key.startswith(prefix) for key in weights):
             kept += [key for key in ours if key.startswith(prefix)]
+    if only:
+        kept = [key for key in ours if key in kept or not key.startswith(tuple(only))]
+        weights = {key: tensor for key, tensor in weights.items() if key.startswith(tuple(only))}
     given = {**weights, **{key: ours[key] for key in kept}}
     problems = fit(ours, given).problems()
     if problems:

@@ -17,6 +17,11 @@ from models.text_encoder import (
 )
 from util.types import ReferringVideo
 
+# prefixes of what comes before the encoder, where words meet pixels
+BEFORE_ENCODER = (
+    "backbone.", "input_proj.", "motion.", "text_encoder.", "resizer.", "fusion_module.", "space_time.",
+    "grounding_head.",
+)  # fmt: skip
 COMPILED = ("backbone.0", "transformer.encoder", "transformer.decoder", "pixel_decoder")
 
 
@@ -42,22 +47,24 @@ def start_segmenter(
     tokenizer: Tokenizer,
     *,
     weights: str | None = None,
+    only: Sequence[str] = (),
     backbone_weights: Path | None = None,
     overwritten: bool = False,
     say: Callable[[str], None] = print,
 ) -> Segmenter:
     """A network for training, and a line through `say` about every part that did not start at random.
 
-    `weights` is a checkpoint, ours or released; without it the backbone takes `backbone_weights` and a text encoder
-    that is not given by its architecture the hub's. `overwritten`: a training checkpoint will replace everything, so
-    nothing is fetched or read. Raises InputError.
+    `weights` is a checkpoint, ours or released, of which the keys with the prefixes `only` are taken where some are
+    given; without it the backbone takes `backbone_weights` and a text encoder that is not given by its architecture
+    the hub's. `overwritten`: a training checkpoint will replace everything, so nothing is fetched or read. Raises
+    InputError.
     """
     fetch = not overwritten and weights is None and config.text.arch is None
     segmenter = Segmenter(config, pretrained=fetch, tokenizer=tokenizer)
     if overwritten:
         return segmenter
     if weights is not None:
-        say(f"starting from {weights}: {initialise(segmenter, weights)}")
+        say(f"starting from {weights}: {initialise(segmenter, weights, only=only)}")
     elif backbone_weights is not None:
         report = load_imagenet(segmenter.backbone, backbone_weights)
         say(f"backbone from {backbone_weights}: {len(report.loaded)} entries loaded")

@@ -19,7 +19,7 @@ from datasets.loader import train_batches
 from engine import GroundingStage, TrainConfig, start, train
 from models.checkpoint import load_segmenter, read_info
 from models.references import draw_references
-from models.start import compile_parts
+from models.start import BEFORE_ENCODER, compile_parts
 from models.tracking_training import CorruptionConfig, TrackingTraining
 from models.training_step import accumulate, cut_batch
 from util.distributed import World
@@ -301,6 +301,29 @@ def test_a_grounding_stage_trains_what_comes_before_the_encoder_and_the_run_goes
     first = next(engine.train_batches(config.data, per_rank=2))
     engine.optimise(again, first)
     assert again.losses.drain(ALONE)["loss"] == pytest.approx(main[0]["loss"], rel=1e-5)
+
+
+def test_runs_that_differ_behind_the_encoder_share_a_grounding_stage(tmp_path: Path) -> None:
+    """The second finds the stage done; a stage that starts from weights takes only its own parts of them."""
+    config = grounded_config(tmp_path / "first")
+    assert config.grounding is not None
+    train(replace(config, grounding=replace(config.grounding, folder=tmp_path / "shared")))
+    begun = events(tmp_path / "shared", "train")
+    told = replace(config.tracking, drop_all=1.0)
+    second = replace(config, output_dir=tmp_path / "second", tracking=told)
+    train(replace(second, grounding=replace(config.grounding, folder=tmp_path / "shared")))
+    assert events(tmp_path / "shared", "train") == begun
+    assert len(events(tmp_path / "second", "train")) == 3
+
+    given = str(tmp_path / "first" / "model")
+    later = replace(config.grounding, weights=given, folder=None, steps=1, lr=1e-12)
+    train(replace(config, output_dir=tmp_path / "third", grounding=later, steps=1))
+    weights = load_segmenter(given).state_dict()
+    stage = load_segmenter(tmp_path / "third" / "grounding" / "model").state_dict()
+    taken = {name for name in stage if torch.allclose(stage[name], weights[name], atol=1e-6)}
+    of_stage = {name for name in stage if name.startswith(BEFORE_ENCODER)}
+    assert of_stage <= taken
+    assert any(name not in taken for name in stage if name.startswith("transformer.decoder"))
 
 
 def test_a_grounding_stage_that_was_stopped_goes_on_bit_for_bit(
