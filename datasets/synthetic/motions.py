@@ -71,6 +71,8 @@ class Motions:
         return np.stack([self.path_N / steps_N, peak_N], axis=1)
 
     def _judge(self, motion: str, thing: int) -> Truth:
+        if self.moments <= _FEW:
+            return None
         if motion == "late":
             return self._is_late(thing)
         if motion == "leaving":
@@ -246,7 +248,7 @@ def _is_straight(centre_T2: np.ndarray) -> bool:
         return False
     along = way @ way[-1] / length
     across = np.abs(way[:, 0] * way[-1, 1] - way[:, 1] * way[-1, 0]) / length
-    return bool(across.max() < 0.06 and (np.maximum.accumulate(along) - along).max() < 0.05)
+    return bool(across.max() < 0.04 and (np.maximum.accumulate(along) - along).max() < 0.05)
 
 
 def _peaks(angle_M: np.ndarray) -> list[tuple[int, float]]:

@@ -134,12 +134,12 @@ class Relations:
             return False
         heading = heading / np.hypot(*heading)
         ahead_T = (mine_T2 - theirs_T2) @ heading
-        if ahead_T.min() > -0.03 or ahead_T.max() < 0.03 or ahead_T[-1] < ahead_T[0] - 0.1:
+        if ahead_T.min() > 0.03 or ahead_T.max() < -0.03 or ahead_T[-1] < ahead_T[0] - 0.1:
             return False
         aside_T = np.abs((mine_T2 - theirs_T2) @ np.array([-heading[1], heading[0]]))
-        near = float(aside_T[np.abs(ahead_T).argmin()]) < 0.5
+        near = float(aside_T[np.abs(ahead_T).argmin()]) < 0.4
         steady = cosine > 0.85 and min(mine, theirs) > 0.2 and near
-        return True if steady and ahead_T[0] < -0.08 and ahead_T[-1] > 0.08 else None
+        return True if steady and ahead_T[0] < -0.1 and ahead_T[-1] > 0.1 else None
 
     def _meet(self, one: int, other: int) -> tuple[Truth, Truth]:
         """Whether the two collide, and whether they cross.
@@ -167,11 +167,11 @@ class Relations:
         parted = min(apart_T[first - _ARM] - apart_T[first], apart_T[last + _ARM] - apart_T[last]) > 0.05
         if not parted:  # also where they are not seen throughout
             return None, None
-        if deepest < 0.2:
+        if deepest < 0.08:
             # Each is pushed away from the other; a thing that turns of its own will while it passes is not.
             normal = pair_2T2[0, touch].mean(axis=0) - pair_2T2[1, touch].mean(axis=0)
             pushed_2 = (after_22 - before_22) @ (normal / np.hypot(*normal)) * (1, -1)
-            return (True, False) if pushed_2.min() > 0.05 else (None, None)
+            return (True, False) if pushed_2.min() > 0.08 else (None, None)
         speeds = np.hypot(*np.concatenate([before_22, after_22]).T)
         crossing = np.hypot(*(before_22[0] - before_22[1])) > 0.08
         return (False, True) if deepest > 0.3 and changed < 0.06 and speeds.min() > 0.05 and crossing else (None, None)

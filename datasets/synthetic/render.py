@@ -211,7 +211,7 @@ class Renderer:
     def _expose(self, canvas: np.ndarray, number: int, thing: Thing, pose: np.ndarray, way: np.ndarray) -> None:
         """Paints a thing with its surface, smeared along its `way` (x, y in heights) while the shutter is open."""
         assert self._effects is not None
-        most = self._height / 4  # a jump from one frame to the next of a very short video is no blur
+        most = self._height / 10  # whoever films what is faster than this opens the shutter for less long
         across, down = (min(max(float(part) * self._height, -most), most) for part in way)
         # What lies outside the frame is smeared into it, so the patch reaches beyond its borders.
         pad = int(max(abs(across), abs(down)) / 2) + 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,12 +47,9 @@ def draw_sentences(
     texts: set[str] = set()
     used: dict[int, int] = {}
     told: set[tuple[Claim | Program, int]] = set()
-    families = tuple(shares)
     for _ in range(count):
-        wanted = draw.pick(families, tuple(shares.values()))
-        rest = [family for family in families if family not in (wanted, "no-target") and shares[family] > 0]
-        for family in (wanted, *draw.some(rest, len(rest))):
-            found = [offer for offer in offers.of(family) if offer.meaning not in told]
+        for family, fresh in _wishes(draw, shares):
+            found = [offer for offer in offers.of(family) if not fresh or offer.meaning not in told]
             if family != "no-target":
                 fewest = min((used.get(offer.answer, 0) for offer in found), default=0)
                 found = [offer for offer in found if used.get(offer.answer, 0) == fewest]
@@ -65,6 +62,19 @@ def draw_sentences(
                 chosen.append(said)
                 break
     return tuple(chosen)
+
+
+def _wishes(draw: Draw, shares: Mapping[str, float]) -> Iterator[tuple[str, bool]]:
+    """Families by their shares, and whether a new meaning is wanted; no target only as the first wish.
+
+    Of the first one, what was said before may be said in other words before another family takes its share.
+    """
+    left = {family: share for family, share in shares.items() if share > 0}
+    first = draw.pick(tuple(left), tuple(left.values()))
+    yield from ((first, True), (first, False))
+    rest = [family for family in left if family not in (first, "no-target")]
+    rest = draw.some(rest, len(rest))
+    yield from ((family, fresh) for fresh in (True, False) for family in rest)
 
 
 def _say(

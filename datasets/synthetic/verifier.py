@@ -17,7 +17,7 @@ from .observed import Observed
 from .program import ALL, Claim, Look, Most, Moves, Mutual, Not, Order, Placed, Program, Relation, Timing
 from .relations import Relations
 
-_GAP = 1.5  # moments between two events whose order is beyond doubt
+_GAP = 2.0  # moments between two events whose order is beyond doubt
 _FASTER = 1.5  # how many times as fast as all others the fastest is
 _PLACED = 0.12  # heights by which the leftmost lies left of all others
 

@@ -111,7 +111,7 @@ EVENTS: dict[str, Group] = {
 }
 TIMING: Group = ("that {does} {when} {x} {y}", "which {does} {when} {x} {y}")
 
-_GROUPS: tuple[Group, ...] = (
+GROUPS: tuple[Group, ...] = (
     *MOTIONS.values(),
     *(tuple(f"that does|do not {form}" for form in group) for group in NEGATED.values()),
     *RELATIONS.values(),
@@ -132,9 +132,9 @@ def stable_hash(text: str) -> int:
 
 def _hold_out() -> frozenset[str]:
     """At most one phrasing of each group of three or more; its words are taught by the others."""
-    left = Counter(word for group in _GROUPS for form in group for word in form.replace("|", " ").split())
+    left = Counter(word for group in GROUPS for form in group for word in form.replace("|", " ").split())
     held = set()
-    for group in _GROUPS:
+    for group in GROUPS:
         for form in sorted(group, key=stable_hash) if len(group) >= 3 else ():
             words = Counter(form.replace("|", " ").split())
             if all(left[word] > count for word, count in words.items()):

@@ -273,7 +273,7 @@ class Seen:
 
     def turned(self):
         """Full turns of the direction, added up, going straight back left out."""
-        _, angle, moves = self.headings(0.06)
+        _, angle, moves = self.headings(0.034)
         change = np.diff(angle[moves])
         change = (change + np.pi) % (2 * np.pi) - np.pi
         return change[np.abs(change) < 2.2].sum() / (2 * np.pi)
@@ -338,7 +338,8 @@ def related(kind, one, other):
         return bool(away) and min(away) < 0.11 and one.speed() > 0.25 and _behind(one, other, joint_T)
     if kind == "overtakes":
         ways = [thing.centre_T2[joint_T][-1] - thing.centre_T2[joint_T][0] for thing in (one, other)]
-        ahead_T = apart_T2[joint_T] @ (ways[0] / np.hypot(*ways[0]))
+        heading = sum(way / np.hypot(*way) for way in ways)
+        ahead_T = apart_T2[joint_T] @ (heading / np.hypot(*heading))
         alike = ways[0] @ ways[1] > 0.6 * np.hypot(*ways[0]) * np.hypot(*ways[1])
         return alike and ahead_T[0] < -0.06 and ahead_T[-1] > 0.06
     return _meeting(one, other) == ("collide" if kind.startswith("collide") else "cross")
@@ -365,7 +366,7 @@ def _meeting(one, other):
     for thing in (one, other):
         early, late = (
             thing.centre_T2[min(max(met + shift + arm, 0), last)] - thing.centre_T2[min(max(met + shift, 0), last)]
-            for shift in (-2 * arm, arm)
+            for shift in (-8 * arm // 5, 3 * arm // 5)
         )
         changes.append(np.hypot(*(late - early)) / (arm * one.step))
     if shared_T.max() > 0.25 * smaller:
