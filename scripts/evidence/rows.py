@@ -22,6 +22,9 @@ _TRUE_MASKS_ONLY = tuple(
 )
 
 
+_TIMELESS = ("model.motion=false", "model.space_time=false")
+
+
 @dataclass(frozen=True)
 class Training:
     """One network to train: the base config with `changes` ("key=value", as on `train`'s command line)."""
@@ -56,9 +59,9 @@ TRAININGS: dict[str, Training] = {
     "teacher": Training("told true masks alone", ("tracking.self_prediction=0", *_TRUE_MASKS_ONLY)),
     "corrupted": Training("told true masks, corrupted", ("tracking.self_prediction=0",)),
     "rgb": Training("tracking stream of blacked-out pixels (TF-RVOS's)", ("model.tracking=rgb",)),
-    "timeless": Training("without attention over time", ("model.time=false",)),
+    "timeless": Training("every frame alone: neither motion nor attention over time", _TIMELESS),
     "unforced-timeless": Training(
-        "never told a mask, no attention over time: ReferFormer", ("model.time=false", "tracking.drop_all=1.0")
+        "never told a mask, every frame alone: ReferFormer", (*_TIMELESS, "tracking.drop_all=1.0")
     ),
     "presenceless": Training("without the presence head", ("model.presence=false",)),
 }

@@ -22,6 +22,9 @@ from util.report import ROOT, write_json
 
 # Keys that say where and how often something is written or on what it runs, and not what is trained.
 _INCIDENTAL = ("output_dir", "device", "resume", "log_every", "checkpoint_every", "keep_checkpoints", "seed")
+_OF_THE_SECOND_STAGE = (*_INCIDENTAL, "steps", "batch", "micro_batch", "ema_decay", "tracking", "validation")
+# Changes of a row that only count behind the encoder, where the grounding stage ends.
+_BEHIND = ("tracking.", "model.tracking=", "model.presence=", "model.time=")
 _CURVE_POINTS = 60
 _CLOCK_EVERY = 5.0  # seconds
 
@@ -41,6 +44,12 @@ class TrainingRun:
         return self.folder / "model"
 
     @property
+    def grounding(self) -> Path:
+        """Folder of the stage before the encoder, which other trainings may share."""
+        folder = (self.config.get("grounding") or {}).get("folder")
+        return Path(folder) if folder else self.folder / "grounding"
+
+    @property
     def finished(self) -> bool:
         return (self.folder / "finished.json").is_file()
 
@@ -49,13 +58,19 @@ def training_run(name: str, seed: int, base: Path, out: Path) -> TrainingRun:
     """The training `name` of the grid on the config file `base`. Raises InputError when that is not a config.
 
     The key is a hash of what the file and the changes say, seeds left out: it stays when a new option is added to
-    the code whose default does as before, and changes with everything that is written down.
+    the code whose default does as before, and changes with everything that is written down. Trainings of one seed that
+    differ only behind the encoder share their grounding stage.
     """
-    said = read_config(base, TRAININGS[name].changes)
+    changes = TRAININGS[name].changes
+    said = read_config(base, changes)
     sort = {key: value for key, value in said.items() if key not in _INCIDENTAL}
     key = hash_of(sort)
     folder = out / f"{name}-{key}" / f"seed{seed}"
     config = said | {"seed": seed, "output_dir": str(folder), "data": said.get("data", {}) | {"seed": 1000 + seed}}
+    if said.get("grounding"):
+        before = read_config(base, [change for change in changes if not change.startswith(_BEHIND)])
+        stage = hash_of({key: value for key, value in before.items() if key not in _OF_THE_SECOND_STAGE})
+        config["grounding"] = said["grounding"] | {"folder": str(out / f"grounding-{stage}" / f"seed{seed}")}
     return TrainingRun(name, seed, config, key, folder)
 
 
@@ -136,14 +151,14 @@ def facts(run: TrainingRun, base: Path) -> dict[str, Any]:
     return {
         "name": run.name, "key": run.key, "config": base.as_posix(), "changes": list(TRAININGS[run.name].changes),
         "seed": run.seed, "steps": max(line["step"] for line in _events(run.folder)),
-        "grounding steps": max((line["step"] for line in _events(run.folder / "grounding")), default=0),
+        "grounding steps": max((line["step"] for line in _events(run.grounding)), default=0),
         **finished, "commit": start["commit"], "hardware": start["hardware"],
     }  # fmt: skip
 
 
 def curve(run: TrainingRun) -> dict[str, Any]:
     """Learning curves from the run's log: [step, loss] of both stages, thinned, and what validation found."""
-    stages = {"grounding": run.folder / "grounding", "training": run.folder}
+    stages = {"grounding": run.grounding, "training": run.folder}
     losses = {stage: _thinned([[line["step"], round(line["loss"], 4)] for line in _events(folder)
                                if line["event"] == "train"]) for stage, folder in stages.items()}  # fmt: skip
     found = [[line["step"], round(line["J&F"], 4)] for line in _events(run.folder) if line["event"] == "validation"]
