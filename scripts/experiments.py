@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
     listed = actions.add_parser("list", help="the grid: what is done, what is missing")
     run_ = actions.add_parser("run", help="train and evaluate what is missing")
+    motion = actions.add_parser("motion", help="can movements be learned at all? curves of four variants")
     report = actions.add_parser("report", help="tables and pictures from finished runs; needs no network")
     for action in (listed, run_):
         action.add_argument("rows", nargs="*", metavar="ROW", help="rows of the grid (default: all)")
@@ -35,7 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--seeds", type=int, nargs="+", help="default: 0 up to the number that the row asks for")
         action.add_argument("--videos", type=int, default=12, help="held-out videos of each split")
         action.add_argument("--out", type=Path, default=Path("output/experiments"), help="folder for trainings")
-    for action in (listed, run_, report):
+    motion.add_argument("variants", nargs="*", metavar="VARIANT", help="of the network (default: all)")
+    motion.add_argument("--config", type=Path, default=Path("configs/ablation.yaml"), help="whose network is taken")
+    motion.add_argument("--steps", type=int, default=500, help="of each training")
+    motion.add_argument("--out", type=Path, default=Path("output/experiments"), help="folder for tokenizers")
+    for action in (listed, run_, motion, report):
         action.add_argument(
             "--results", type=Path, default=Path("docs/evidence/results"), help="folder of what is done"
         )
@@ -54,6 +59,11 @@ def run(options: argparse.Namespace) -> int:
         from scripts.evidence.report import write_report
 
         print("wrote " + ", ".join(map(str, write_report(results, options.document))))
+        return 0
+    if options.action == "motion":
+        from scripts.evidence.movements import curves
+
+        curves(options.config, options.variants, options.steps, results, options.out / "motion")
         return 0
     from scripts.evidence.grid import Grid
 

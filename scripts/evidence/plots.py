@@ -39,6 +39,11 @@ def save_plots(folder: Path, found: Finished) -> list[Path]:
                "frames since it came back (late, reentry)", since),
         _lines(folder / "curves.png", _curves(found), "step", None),
     ]  # fmt: skip
+    if found.movements:
+        shares = {name: [(point["step"], 100 * point["right"]) for point in result["curve"]]
+                  for name, result in found.movements.items()}  # fmt: skip
+        panel = {"sentences pointed right for (%), two things that look alike": shares}
+        written.append(_lines(folder / "movements.png", panel, "step", None))
     compared = found.known(COMPARED)
     known_bounds = {name: scores for name, scores in found.bounds.items() if name in BOUNDS}
     bars: dict[str, dict[str, float]] = {

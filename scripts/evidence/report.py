@@ -18,6 +18,7 @@ from scripts.evidence.tables import (
     bin_table,
     claim_lines,
     family_table,
+    movement_table,
     open_lines,
     presence_table,
     question_table,
@@ -31,6 +32,11 @@ ALL = tuple(dict.fromkeys(row for rows in QUESTIONS.values() for row in rows))
 
 SECTIONS: dict[str, Callable[[Finished], str]] = {
     "open": lambda found: "\n".join(open_lines(found)),
+    "movements": lambda found: (
+        _pictured("movements", "Share of sentences pointed right for", movement_table(found))
+        if found.movements
+        else "not run yet"
+    ),
     "claims": lambda found: table(claim_lines(found)),
     "questions": lambda found: _questions(found),  # defined below
     "families": lambda found: table(family_table(found)),
@@ -56,7 +62,7 @@ def write_report(results: Results, document: Path) -> list[Path]:
     incomplete = [row for row, seeds in runs.items() for run in seeds.values() if set(run["splits"]) != set(SPLITS)]
     if incomplete:
         raise InputError(f"{', '.join(incomplete)} lack a split; run them again")
-    found = Finished(runs, results.bounds())
+    found = Finished(runs, results.bounds(), results.read_movements())
     if not document.is_file():
         raise InputError(f"{document} is not there; it holds the markers between which the tables go")
     text = document.read_text(encoding="utf-8")

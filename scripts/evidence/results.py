@@ -46,6 +46,16 @@ class Results:
         return found
 
     @property
+    def movements(self) -> Results:
+        """Learning curves of movements, in a folder of their own."""
+        return Results(self.folder / "movements")
+
+    def read_movements(self) -> dict[str, dict[str, Any]]:
+        """Variant -> content, of the first seed that there is."""
+        files = sorted(self.movements.folder.glob("*.seed*.json"))
+        return {path.name.split(".")[0]: json.loads(path.read_text(encoding="utf-8")) for path in reversed(files)}
+
+    @property
     def _bounds(self) -> Path:
         return self.folder / "bounds.json"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,12 @@ COMING_AND_GOING = ("late", "reentry")
 
 @dataclass(frozen=True)
 class Finished:
-    """Results as `Results.read` gives them, row -> seed -> content, and by baseline and split what bounds them."""
+    """Results as `Results.read` gives them, row -> seed -> content, by baseline and split what bounds them, and the
+    learning curves of movements by variant."""
 
     runs: dict[str, dict[int, dict[str, Any]]]
     bounds: dict[str, dict[str, float]]
+    movements: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def score(self, row: str, split: str, seed: int) -> float:
         """J&F in percent; `hard` is the mean over the hard splits."""
@@ -212,3 +214,18 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 def _keyed(row: str) -> bool:
     return ROWS[row].inference.get("mode") != "clip"
+
+
+def movement_table(found: Finished) -> list[Line]:
+    """Share of sentences that each variant points right for, at a fifth, half and all of its steps, and by family."""
+    lines: list[Line] = []
+    for name, result in found.movements.items():
+        curve = {point["step"]: point["right"] for point in result["curve"]}
+        last = max(curve)
+        marks = [min(curve, key=lambda step, share=share: abs(step - share * last)) for share in (0.2, 0.5, 1.0)]
+        lines.append(
+            {"variant": name, "what": result["about"], "chance": percent(result["chance"])}
+            | {f"step {step}": percent(curve[step]) for step in marks}
+            | {family: percent(part["accuracy"]) for family, part in result["families"].items()}
+        )
+    return lines
