@@ -164,7 +164,8 @@ class Initialised:
     kept: tuple[str, ...]
 
     def __str__(self) -> str:
-        kept = f"; left as initialised: {shorten(self.kept)}" if self.kept else ""
+        parts = tuple(dict.fromkeys(key.split(".")[0] for key in self.kept))
+        kept = f"; left as initialised: {len(self.kept)} of {shorten(parts)}" if self.kept else ""
         return f"{len(self.loaded)} entries loaded{kept}"
 
 

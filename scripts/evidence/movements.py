@@ -42,4 +42,4 @@ def curves(config: Path, variants: Sequence[str], steps: int, results: Results, 
             replace(base, device="cpu"), variant, schedule, folder, lambda line: print(line, flush=True)
         )
         about = {"key": key, "config": config.as_posix(), **found, **provenance(torch.device("cpu"))}
-        print(f"wrote {results.write(f'motion-{variant}', base.seed, about)}")
+        print(f"wrote {kept.write(variant, base.seed, about)}")

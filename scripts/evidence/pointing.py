@@ -32,6 +32,7 @@ from util.distributed import World
 from util.optimization import build_optimizer, clip_gradients, learning_rate_share, parameter_groups, set_learning_rates
 from util.repro import stop_unless_finite
 from util.training_state import seed_everything
+from util.types import Expression
 
 # what of the network is switched on: (motion, space_time)
 VARIANTS: dict[str, tuple[bool, bool]] = {
@@ -162,12 +163,12 @@ def _ask_video(segmenter: Segmenter, videos: SyntheticVideos, number: int, frame
     masks_TNHW = torch.from_numpy(np.stack([video.masks.read(t, ids)[0] for t in index]))
     cover = F.adaptive_avg_pool2d(masks_TNHW.float(), (rows, columns))
     share_EN = torch.einsum("ethw,tnhw->en", pointed, cover) / cover.sum((0, 2, 3)).clamp(min=1e-6)
-    return [_judge(share_N.tolist(), ids, e) for e, share_N in zip(said, share_EN, strict=True)]
+    return [judge(share_N.tolist(), ids, e) for e, share_N in zip(said, share_EN, strict=True)]
 
 
-def _judge(shares: Sequence[float], ids: Sequence[int], expression: Any) -> Asked:
+def judge(shares: Sequence[float], ids: Sequence[int], expression: Expression) -> Asked:
     """Right when the referents are the objects with the largest shares; as many are taken as there are referents."""
-    wanted = set(expression.object_ids)
+    wanted = set(expression.object_ids or ())
     order = sorted(range(len(ids)), key=lambda n: -shares[n])
     chosen = {ids[n] for n in order[: len(wanted)]}
     return Asked(str(expression.type), chosen == wanted, 1 / math.comb(len(ids), len(wanted)))

@@ -222,7 +222,7 @@ def movement_table(found: Finished) -> list[Line]:
     for name, result in found.movements.items():
         curve = {point["step"]: point["right"] for point in result["curve"]}
         last = max(curve)
-        marks = [min(curve, key=lambda step, share=share: abs(step - share * last)) for share in (0.2, 0.5, 1.0)]
+        marks = [min(step for step in curve if step >= share * last) for share in (0.2, 0.5, 1.0)]
         lines.append(
             {"variant": name, "what": result["about"], "chance": percent(result["chance"])}
             | {f"step {step}": percent(curve[step]) for step in marks}
