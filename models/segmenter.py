@@ -353,7 +353,8 @@ class Segmenter(nn.Module):
         last = len(decoded.embeddings) - 1
         wanted = range(last + 1) if aux else (last,)
         pointing = self._pointing(features)
-        predictions = [self._heads(features, decoded, pointing, layer) for layer in wanted]
+        told_N = None if tracking is None else tracking.present_N
+        predictions = [self._heads(features, decoded, pointing, told_N, layer) for layer in wanted]
         return replace(predictions[-1], aux=tuple(predictions[:-1]))
 
     def _pointing(self, features: ExpressionFeatures) -> list[Tensor] | None:
@@ -363,7 +364,12 @@ class Segmenter(nn.Module):
         return self.grounding_head.log_shares(features.grounding)
 
     def _heads(
-        self, features: ExpressionFeatures, decoded: DecoderOutput, pointing: list[Tensor] | None, layer: int
+        self,
+        features: ExpressionFeatures,
+        decoded: DecoderOutput,
+        pointing: list[Tensor] | None,
+        told_N: Tensor | None,
+        layer: int,
     ) -> Prediction:
         batch, expressions = features.sentence_BEC.shape[:2]
         lead = (batch, expressions, features.times_BT.shape[1])
@@ -383,7 +389,10 @@ class Segmenter(nn.Module):
         logits = self.class_embed[layer](embeddings)
         if self.grounding_head is not None and pointing is not None:
             # masks are taken as they are: a query answers for its object, it does not move to where words point
-            logits = logits + self.grounding_head.evidence(pointing, features.shapes, masks.detach())[..., None]
+            evidence_NQ = self.grounding_head.evidence(pointing, features.shapes, masks.detach())
+            if told_N is not None:  # a mask says what is meant better than this frame's words, which may fit two things
+                evidence_NQ = evidence_NQ.masked_fill(told_N[:, None], 0)
+            logits = logits + evidence_NQ[..., None]
         return Prediction(
             logits_BETQK=logits.unflatten(0, lead),
             boxes_BETQ4=boxes.unflatten(0, lead),

@@ -200,3 +200,18 @@ def test_the_class_loss_reaches_the_maps_and_not_the_masks_through_them() -> Non
     for parameter in model.grounding_head.parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0
     assert all(p.grad is None for p in model.controller.parameters())
+
+
+@torch.no_grad()
+def test_pointing_has_no_say_where_a_mask_is_told():
+    model = build(grounding=True, tracking="feature")
+    clip = torch.randn(1, 2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    features = model.encode_expressions(model.encode_video(clip), words(model, 1, 2))
+    masks = torch.zeros(1, 2, 2, 16, 24)
+    masks[..., 3:9, 5:12] = 0.9
+    told = torch.tensor([[[True, False], [False, True]]])
+    memory = model.track(features.gather_frames(torch.tensor([[1, 0]])), masks, told)
+    before = model.decode(features, memory).logits_BETQK
+    after = model.decode(replace(features, grounding_NS=features.grounding_NS.flip(1) * 3), memory).logits_BETQK
+    changed = (before - after).abs().amax((-1, -2))
+    assert (changed > 1e-4).equal(~told)
