@@ -197,12 +197,12 @@ def plot(path: Path, found: dict[Split, dict[str, Any]]) -> None:
     """Bars of each split; nothing where matplotlib is not installed."""
 
     def panel(control: str, part: str) -> dict[str, dict[str, float]]:
-        return {
-            f"{split}\n({by_control[control]['sentences']})": {
-                name: 100 * row["J&F"] for name, row in by_control[control][part].items()
-            }
-            for split, by_control in found.items()
-        }
+        groups = {}
+        for split, by_control in found.items():
+            row = by_control[control]
+            number = row["sentences"] if part == "all" else round(row["need time"] * row["sentences"])
+            groups[f"{split}\n({number})"] = {name: 100 * scores["J&F"] for name, scores in row[part].items()}
+        return groups
 
     panels = {"All sentences (their number)": panel("none", "all")}
     panels["Sentences that need time"] = panel("none", "where time is needed")
