@@ -42,3 +42,10 @@ def level_slices(shapes: Shapes) -> list[slice]:
     for h, w in shapes:
         starts.append(starts[-1] + h * w)
     return [slice(a, b) for a, b in pairwise(starts)]
+
+
+def rows_of_frames(rows_N: Tensor, expressions: int, frames_BT: Tensor) -> Tensor:
+    """Of rows [B * E * T, ...] those of frames `frames_BT` [B, T'] of each clip, [B * E * T', ...]."""
+    clips = torch.arange(len(frames_BT), device=rows_N.device)[:, None, None]
+    sentences = torch.arange(expressions, device=rows_N.device)[:, None]
+    return rows_N.unflatten(0, (len(frames_BT), expressions, -1))[clips, sentences, frames_BT[:, None]].flatten(0, 2)

@@ -9,7 +9,6 @@ again with other tracking information.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -21,7 +20,8 @@ from torch import Tensor, nn
 from models.backbone import Backbone, BackboneConfig, build_backbone
 from models.fusion import FeatureResizer, VisionLanguageFusion
 from models.grounding import GroundingHead
-from models.levels import LEVELS, input_projections, level_slices, padding_mask, valid_ratio
+from models.heads import class_heads, controller
+from models.levels import LEVELS, input_projections, level_slices, padding_mask, rows_of_frames, valid_ratio
 from models.mask_head import dynamic_masks, parameter_count
 from models.mlp import MLP
 from models.motion import Motion
@@ -36,7 +36,6 @@ from util.protocol import CORRECTED, Protocol
 from util.types import ExpressionFeatures, GroundingMaps, Prediction, TextFeatures, TrackingMemory, VideoFeatures
 
 SMALLEST_SIDE = 29
-CLASS_PRIOR = 0.01
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class Segmenter(nn.Module):
         self.query_embed = nn.Embedding(config.queries, dim)
         sizes = LayerSizes(dim, config.heads, LEVELS, config.points, config.feedforward, config.dropout)
         self.transformer = DeformableTransformer(sizes, encoder_layers=config.encoder_layers, decoder_layers=layers)
-        self.class_embed = _class_heads(dim, config.classes, layers)
+        self.class_embed = class_heads(dim, config.classes, layers)
         self.bbox_embed = box_heads(dim, layers)
         self.text_encoder = build_text_encoder(config.text, pretrained=pretrained)
         self.resizer = FeatureResizer(text_width(self.text_encoder), dim, config.cross_modal_dropout)
@@ -96,7 +95,7 @@ class Segmenter(nn.Module):
             dim, config.heads, config.feedforward, channels[0], config.cross_modal_dropout
         )
         written = parameter_count(dim, config.dynamic_channels, config.rel_coord)
-        self.controller = _controller(dim, written)
+        self.controller = controller(dim, written)
         self.temporal = temporal_layers(dim, config.heads, layers) if config.time else None
         self.presence_head = MLP(dim, dim, 1, 2) if config.presence else None
         self.grounding_head = GroundingHead(dim) if config.grounding else None
@@ -237,13 +236,8 @@ class Segmenter(nn.Module):
         if self.space_time is not None:
             fused = self.space_time(fused, shapes, padding, video.times_BT)
         if frames_BT is not None:
-            clips = torch.arange(len(frames_BT), device=fused.device)[:, None, None]
-            expressions = torch.arange(text.sentence_BEC.shape[1], device=fused.device)[:, None]
-            lead = (len(clips), len(expressions), -1)
-            fused, padding = (
-                rows.unflatten(0, lead)[clips, expressions, frames_BT[:, None]].flatten(0, 2)
-                for rows in (fused, padding)
-            )
+            expressions = text.sentence_BEC.shape[1]
+            fused, padding = (rows_of_frames(rows, expressions, frames_BT) for rows in (fused, padding))
         return fused, shapes, padding
 
     def _fuse(self, video: VideoFeatures, text: TextFeatures) -> tuple[Tensor, Shapes, Tensor]:
@@ -407,22 +401,3 @@ class Segmenter(nn.Module):
     ) -> Prediction:
         """Read and decode in one go."""
         return self.decode(self.encode_expressions(video, text), tracking, aux=aux)
-
-
-def _class_heads(dim: int, classes: int, layers: int) -> nn.ModuleList:
-    """One linear head per decoder layer, biased so that everything starts unlikely (focal loss)."""
-    heads = [nn.Linear(dim, classes) for _ in range(layers)]
-    for head in heads:
-        nn.init.constant_(head.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
-    return nn.ModuleList(heads)
-
-
-def _controller(dim: int, written: int) -> MLP:
-    """The MLP that writes each query's mask network."""
-    controller = MLP(dim, dim, written, 3)
-    for name, parameter in controller.named_parameters():
-        if name.endswith("bias"):
-            nn.init.zeros_(parameter)
-        else:
-            nn.init.xavier_uniform_(parameter)
-    return controller
