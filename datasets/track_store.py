@@ -89,10 +89,11 @@ class TrackStore:
         for name, content in contents.items():
             atomic.write_bytes(unfinished / name, content)
         files = {name: atomic.sha256(content) for name, content in contents.items()}
-        done = {"files": files, "fingerprint": _fingerprint(files)}
-        atomic.write_bytes(unfinished / "DONE", atomic.canonical(done).encode())
+        fingerprint = _fingerprint(files)
+        done = atomic.canonical({"files": files, "fingerprint": fingerprint})
+        atomic.write_bytes(unfinished / "DONE", done.encode())
         atomic.swap_folder(unfinished, folder)
-        return replace(tracks, fingerprint=done["fingerprint"])
+        return replace(tracks, fingerprint=fingerprint)
 
     def read(self, dataset: str, split: str, video_id: str) -> Tracks:
         """The tracks of a video. Raises InputError where they are missing, unfinished, damaged or of another schema."""
@@ -153,7 +154,9 @@ def joined(old: Tracks, new: Tracks) -> Tracks:
     rows = [row for row, track in enumerate(new.tracks) if track.track_id not in known]
     clusters = 1 + max((track.cluster for track in old.tracks), default=-1)
     added = tuple(replace(new.tracks[row], cluster=clusters + new.tracks[row].cluster) for row in rows)
-    arrays = {field: np.concatenate([getattr(old, field), getattr(new, field)[rows]]) for field, _ in _TENSORS.values()}
+    arrays: dict[str, Any] = {
+        field: np.concatenate([getattr(old, field), getattr(new, field)[rows]]) for field, _ in _TENSORS.values()
+    }
     pointers = None
     if old.pointers_NTD is not None and new.pointers_NTD is not None:
         pointers = np.concatenate([old.pointers_NTD, new.pointers_NTD[rows]])
