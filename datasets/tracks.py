@@ -168,10 +168,10 @@ class Tracks:
 
     def support_N(self) -> np.ndarray:
         """Share f64 of the key frames in which a track is visible where a detection confirmed it; NaN if in none."""
-        keys = list(self.key_frames)
-        visible = self.visible_NT()[:, keys].sum(1)
+        visible_NT = self.visible_NT()
+        visible = visible_NT[:, list(self.key_frames)].sum(1)
         confirmed = np.array(
-            [sum(self.area_NT[row, vote.frame] > 0 for vote in track.votes) for row, track in enumerate(self.tracks)],
+            [len({v.frame for v in track.votes if visible_NT[row, v.frame]}) for row, track in enumerate(self.tracks)],
             np.float64,
         )
         return np.divide(confirmed, visible, out=np.full(len(self), np.nan), where=visible > 0)
