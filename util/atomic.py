@@ -6,6 +6,7 @@ Two processes must therefore not write one target at a time; `locked` keeps them
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 PARTIAL = ".partial"
+FULL = (errno.ENOSPC, errno.EDQUOT)  # error numbers of a full disk
 
 
 def canonical(content: Any) -> str:
