@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 
 from models.teacher.interfaces import ModelInfo
 from util.errors import InputError
@@ -85,13 +86,29 @@ def load_pretrained(
                 ignore_mismatched_sizes=True,  # so that they are listed below with the rest
                 **options,
             )
-    except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{folder} holds no model for {backend}: {reason}; {ADVICE}") from error
     problems = _problems(report, expected)
     if problems:
         raise InputError(f"{source} does not fit {type(model).__name__}: {'; '.join(problems)}. Is it another model?")
     return Loaded(model.to(device).eval(), folder, describe(source, folder, backend))
+
+
+def load_processor(folder: Path, factory: Any, **options: Any) -> Any:
+    """`factory.from_pretrained`: what prepares images and text for the model in `folder`.
+
+    Raises InputError where the folder lacks its files (weights alone were copied).
+    """
+    try:
+        with _quiet():
+            return factory.from_pretrained(folder, local_files_only=True, **options)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{folder} lacks a processor's files (tokenizer.json, preprocessor_config.json): {reason}; copy the "
+            "model's whole folder"
+        ) from error
 
 
 def describe(source: str | Path, folder: Path, backend: str) -> ModelInfo:

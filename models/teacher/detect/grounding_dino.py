@@ -1,0 +1,184 @@
+"""Grounding DINO and MM-Grounding-DINO through transformers: one phrase per prompt, scored on its head noun alone.
+
+The model fires on every noun of its prompt ("a man in a blue coat": man and coat), so a query's score is its
+probability on the tokens of the head noun and not the maximum over all tokens. The image's backbone, which reads no
+text, runs once for all phrases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
+
+from models.teacher.detect.boxes import clip_box, sort_by_score, suppress
+from models.teacher.detect.phrases import clean_phrase, head_index, word_spans, word_tokens
+from models.teacher.detect.text_guard import check_text_positions
+from models.teacher.interfaces import Detection, ModelInfo
+from models.teacher.loading import load_pretrained, load_processor
+from util.errors import InputError
+
+GROUNDING_DINO = "IDEA-Research/grounding-dino-tiny"
+MM_GROUNDING_DINO = "openmmlab-community/mm_grounding_dino_tiny_o365v1_goldg_v3det"
+
+# Kept by the library for old files: constants that it computes itself, and a layer that nothing reads
+_CONSTANTS = (r"position_ids$", r"relative_position_index$", r"text_backbone\.pooler\.", r"swin\.layernorm\.")
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """Every query's answer to one phrase.
+
+    words          of the phrase, and the place of its head noun
+    boxes_Q4       xyxy in pixels, not cut at the image's border
+    scores_QW      probability of each word, 0..1: the most certain of its tokens
+    """
+
+    words: tuple[str, ...]
+    head: int
+    boxes_Q4: np.ndarray
+    scores_QW: np.ndarray
+
+    @property
+    def head_Q(self) -> np.ndarray:
+        """Probability of the head noun."""
+        return self.scores_QW[:, self.head]
+
+
+class GroundingDino:
+    """A `Detector`; `source` is a hub id or a folder of either family.
+
+    threshold  least probability of the head noun; text_threshold  of a word that `Detection.phrase` repeats
+    iou        above which two boxes of one noun are one
+    """
+
+    def __init__(
+        self,
+        source: str | Path = GROUNDING_DINO,
+        *,
+        device: str | torch.device = "cpu",
+        threshold: float = 0.25,
+        text_threshold: float = 0.25,
+        iou: float = 0.7,
+    ) -> None:
+        self.model, folder, info = load_pretrained(
+            source, AutoModelForZeroShotObjectDetection, backend="grounding_dino", expected=_CONSTANTS
+        )
+        family = self.model.config.model_type
+        if family not in ("grounding-dino", "mm-grounding-dino"):
+            raise InputError(f"{source} is a {family} and no Grounding DINO; name the backend that reads it")
+        check_text_positions(self.model)
+        self._info = replace(info, backend=family.replace("-", "_"))
+        self.processor = load_processor(folder, AutoProcessor)
+        self.backbone = self.model.model.backbone.conv_encoder = _Once(self.model.model.backbone.conv_encoder)
+        self.model.to(device)
+        self.threshold, self.text_threshold, self.iou = threshold, text_threshold, iou
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._info
+
+    def detect(self, image_HW3: np.ndarray, nouns: Sequence[str]) -> list[Detection]:
+        """Boxes of every noun, each asked on its own and thinned by `iou`, the most certain first."""
+        height, width = image_HW3.shape[:2]
+        found = []
+        for noun, grounding in zip(nouns, self.ground(image_HW3, nouns), strict=True):
+            for query in np.flatnonzero(grounding.head_Q > self.threshold):
+                box = clip_box(grounding.boxes_Q4[query], height, width)
+                if box is not None:
+                    certain = grounding.scores_QW[query] > self.text_threshold
+                    phrase = " ".join(word for word, fires in zip(grounding.words, certain, strict=True) if fires)
+                    found.append(Detection(box, float(grounding.head_Q[query]), noun, phrase))
+        return sort_by_score(suppress(found, self.iou))
+
+    @torch.inference_mode()
+    def ground(
+        self, image_HW3: np.ndarray, phrases: Sequence[str], heads: Sequence[str] | None = None
+    ) -> list[Grounding]:
+        """Every query's answer to each phrase, asked on its own. `heads` are their head nouns where known, else "".
+
+        Raises InputError for a phrase without a word or too long for the model, and for an image of a shape it
+        cannot read.
+        """
+        device = self.model.device
+        pixels = self._pixels(image_HW3).to(device)
+        scale_4 = torch.tensor([image_HW3.shape[1], image_HW3.shape[0]] * 2, device=device)
+        answers = []
+        try:
+            for asked, head in zip(phrases, heads or [""] * len(phrases), strict=True):
+                phrase = clean_phrase(asked)
+                text, offsets = self._tokens(phrase)
+                output = self.model(**pixels, **{name: value.to(device) for name, value in text.items()})
+                centre_Q2, size_Q2 = output.pred_boxes[0].float().chunk(2, dim=-1)
+                boxes_Q4 = torch.cat((centre_Q2 - size_Q2 / 2, centre_Q2 + size_Q2 / 2), dim=-1) * scale_4
+                probability_QL = output.logits[0].float().sigmoid()
+                answers.append(_answer(phrase, head, offsets, boxes_Q4, probability_QL))
+        finally:
+            self.backbone.forget()
+        return answers
+
+    def _tokens(self, phrase: str) -> tuple[dict[str, Tensor], list[tuple[int, int]]]:
+        # Only a full stop makes a phrase a block whose tokens see each other.
+        encoded = self.processor.tokenizer(f"{phrase}.", return_tensors="pt", return_offsets_mapping=True)
+        offsets = [(int(begin), int(end)) for begin, end in encoded.pop("offset_mapping")[0]]
+        if len(offsets) > self.model.config.max_text_len:
+            raise InputError(
+                f"the phrase {phrase[:40]!a}... has {len(offsets)} tokens and the model reads "
+                f"{self.model.config.max_text_len}; shorten it"
+            )
+        return dict(encoded), offsets
+
+    def _pixels(self, image_HW3: np.ndarray) -> Any:
+        """`pixel_values` and `pixel_mask`.
+
+        The model picks its queries among the tokens of all levels; raises InputError where the resized image has too
+        few of them.
+        """
+        try:
+            pixels = self.processor.image_processor(
+                images=[image_HW3], return_tensors="pt", input_data_format="channels_last"
+            )
+            height, width = pixels["pixel_values"].shape[-2:]
+        except ValueError:  # one side is resized to nothing
+            pixels, height, width = None, 0, 0
+        strides = [8 * 2**level for level in range(self.model.config.num_feature_levels)]
+        tokens = sum(-(-height // stride) * -(-width // stride) for stride in strides)
+        if tokens < self.model.config.num_queries:
+            shape = "x".join(map(str, image_HW3.shape[1::-1]))
+            raise InputError(f"an image of {shape} pixels is too long and thin for Grounding DINO; pad or crop it")
+        return pixels
+
+
+class _Once(nn.Module):
+    """A backbone that answers the same image (the same tensors) from memory."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.forget()
+
+    def forget(self) -> None:
+        self.asked: tuple[Tensor, ...] = ()
+        self.answer = None
+
+    def forward(self, *image: Tensor) -> object:
+        if len(image) != len(self.asked) or any(new is not old for new, old in zip(image, self.asked, strict=True)):
+            self.asked, self.answer = image, self.backbone(*image)
+        return self.answer
+
+
+def _answer(
+    phrase: str, head: str, offsets: list[tuple[int, int]], boxes_Q4: Tensor, probability_QL: Tensor
+) -> Grounding:
+    spans = word_spans(phrase)
+    words = tuple(phrase[first:last] for first, last in spans)
+    columns = [probability_QL[:, tokens].amax(dim=-1) for tokens in word_tokens(spans, offsets)]
+    return Grounding(
+        words, head_index(words, head), boxes_Q4.cpu().double().numpy(), torch.stack(columns, dim=-1).cpu().numpy()
+    )

@@ -1,0 +1,99 @@
+"""Tiny foundation models with random weights, built from their configs and saved as the folders the hub has.
+
+BERT's delimiters must lie on the ids that Grounding DINO's code knows them by, or phrases never become blocks; and
+freshly initialised networks hardly look at their input, so `shake` moves every weight.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import (
+    BertConfig,
+    BertTokenizer,
+    GroundingDinoConfig,
+    GroundingDinoForObjectDetection,
+    GroundingDinoImageProcessorPil,
+    GroundingDinoProcessor,
+    MMGroundingDinoConfig,
+    MMGroundingDinoForObjectDetection,
+    SwinConfig,
+)
+
+WORDS = (
+    "a", "the", "red", "blue", "car", "cat", "dog", "person", "man", "left", "on", "in", "coat", "run", "##ning",
+)  # fmt: skip
+VOCABULARY = 1040
+DELIMITERS = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]", 1012: ".", 1029: "?"}
+
+
+@torch.no_grad()
+def shake(model: nn.Module, seed: int, std: float) -> None:
+    """Add noise of this deviation to every weight."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.add_(torch.randn(parameter.shape, generator=generator) * std)
+
+
+def bert_vocabulary() -> dict[str, int]:
+    """Word pieces by id, as BertTokenizer takes them."""
+    known = DELIMITERS | {200 + place: word for place, word in enumerate(WORDS)}
+    return {known.get(number, f"[unused{number}]"): number for number in range(VOCABULARY)}
+
+
+def grounding_dino_config() -> GroundingDinoConfig:
+    """32 channels, one encoder and two decoder layers, 8 queries."""
+    return GroundingDinoConfig(
+        backbone_config=SwinConfig(
+            embed_dim=8,
+            depths=[1] * 4,
+            num_heads=[1, 1, 2, 2],
+            window_size=4,
+            image_size=64,
+            out_features=["stage2", "stage3", "stage4"],
+        ),
+        text_config=BertConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=64,
+        ),
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=2,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        num_queries=8,
+        encoder_n_points=2,
+        decoder_n_points=2,
+        max_text_len=32,
+        disable_custom_kernels=True,
+    )
+
+
+def save_grounding_dino(folder: Path, *, mm: bool = False, seed: int = 0) -> Path:
+    """A Grounding DINO, or an MM-Grounding-DINO, with its processor."""
+    config = grounding_dino_config()
+    torch.manual_seed(seed)
+    if mm:
+        shared = {
+            name: value
+            for name, value in config.to_dict().items()
+            if name not in ("model_type", "architectures", "backbone_config", "text_config", "transformers_version")
+        }
+        model: nn.Module = MMGroundingDinoForObjectDetection(
+            MMGroundingDinoConfig(backbone_config=config.backbone_config, text_config=config.text_config, **shared)
+        )
+    else:
+        model = GroundingDinoForObjectDetection(config)
+    shake(model, seed, 0.1)
+    model.save_pretrained(folder)
+    images = GroundingDinoImageProcessorPil(size={"shortest_edge": 96, "longest_edge": 128})
+    GroundingDinoProcessor(images, BertTokenizer(vocab=bert_vocabulary())).save_pretrained(folder)
+    return folder
