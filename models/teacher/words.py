@@ -75,9 +75,9 @@ STOPS = _set(
 MOTIONS = _set(
     "move walk run jump fly swim ride turn rotate spin climb fall roll drive enter leave return approach come go "
     "travel chase follow throw dance kick hop crawl rise sink slide swing shake wave cross pass pull push grow "
-    "shrink circle recede bounce skate ski surf gallop trot march dive drop lift raise bend sway play fight eat jog stop start "
-    "begin exit appear disappear emerge overtake drift float stay remain keep reach catch hit carry drag descend "
-    "ascend lean wander stride stretch sit stand lie lay flap"
+    "shrink circle recede bounce skate ski surf gallop trot march dive drop lift raise bend sway play fight eat jog "
+    "stop start begin exit appear disappear emerge overtake drift float stay remain keep reach catch hit carry drag "
+    "descend ascend lean wander stride stretch sit stand lie lay flap"
 )
 _IRREGULAR_MOTIONS = {
     "ran": "run", "flew": "fly", "swam": "swim", "rode": "ride", "climbed": "climb", "fell": "fall", "drove": "drive",
