@@ -9,7 +9,7 @@ import numpy as np
 from models.teacher.interfaces import Detection, ModelInfo
 from util.types import Box
 
-from .faults import DETECTED, INFO, Faults
+from .faults import DETECTED, Faults
 from .truth import TrueVideo, Truth
 
 
@@ -22,7 +22,7 @@ class ScriptedDetector:
 
     @property
     def info(self) -> ModelInfo:
-        return INFO
+        return self._faults.info
 
     def detect(self, image_HW3: np.ndarray, nouns: Sequence[str]) -> list[Detection]:
         """Boxes of every noun, the most certain first."""

@@ -34,8 +34,6 @@ STABILITY = (0.93, 0.03)
 FITTING = (0.6, 0.95)
 OTHER = (0.05, 0.4)
 
-INFO = ModelInfo("scripted", "truth", None, "none: the labels' own")
-
 
 @dataclass(frozen=True)
 class Faults:
@@ -62,6 +60,12 @@ class Faults:
         for name, rate in rates.items():
             if not 0 <= rate <= 1:
                 raise InputError(f"scripted faults: {name} is {rate!r}; rates are numbers from 0 to 1")
+
+    @property
+    def info(self) -> ModelInfo:
+        """A scripted model's; its revision is the faults, so that answers with other faults are not taken for these."""
+        kept = {name: value for name, value in asdict(self).items() if value}
+        return ModelInfo("scripted", "truth", json.dumps(kept, sort_keys=True), "none: the labels' own")
 
     def draw(self, *what: str | int) -> np.random.Generator:
         """Random numbers that belong to `what` alone."""

@@ -9,7 +9,7 @@ import numpy as np
 from models.teacher.interfaces import MatchScores, ModelInfo, Parsed, TrackView
 from util.errors import InputError
 
-from .faults import FITTING, INFO, OTHER, Faults
+from .faults import FITTING, OTHER, Faults
 from .truth import TrueVideo, Truth
 
 SAME = 0.5  # IoU from which a mask is taken for an object
@@ -23,7 +23,7 @@ class ScriptedMatcher:
 
     @property
     def info(self) -> ModelInfo:
-        return INFO
+        return self._faults.info
 
     @property
     def sees_motion(self) -> bool:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from models.teacher.detect.boxes import box_iou
 from models.teacher.interfaces import ModelInfo, ObjectFrame, Prompt
 from util.types import FrameSource
 
-from .faults import INFO, OBJECT_SCORE, PREDICTED_IOU, STABILITY, Faults
+from .faults import OBJECT_SCORE, PREDICTED_IOU, STABILITY, Faults
 from .truth import TrueVideo, Truth, boxes_of
 
 POINTER = 256  # numbers of a pointer, as SAM 2's
@@ -26,7 +27,7 @@ class ScriptedSegmenter:
 
     @property
     def info(self) -> ModelInfo:
-        return INFO
+        return self.faults.info
 
     def open(self, frames: FrameSource) -> ScriptedSession:
         return ScriptedSession(self, self._truth.of_frames(frames))
@@ -87,7 +88,7 @@ class ScriptedSession:
         if prompt.mask_HW is not None:
             shared = (masks_NHW & prompt.mask_HW).sum((1, 2)) / np.maximum((masks_NHW | prompt.mask_HW).sum((1, 2)), 1)
         elif prompt.box is not None:
-            shared = box_iou(self._video.boxes_TN4[prompt.frame], np.asarray(prompt.box))
+            shared = box_iou(self._video.boxes_TN4[prompt.frame], np.array([prompt.box], float))[:, 0]
         else:
             points = [(int(y), int(x), 1 if label else -1) for x, y, label in prompt.points]
             shared = np.array([sum(sign for y, x, sign in points if mask[y, x]) for mask in masks_NHW], float)
@@ -161,11 +162,3 @@ def damaged(mask_HW: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     centre = (int(draw.uniform(x0 - extent / 2, x1 + extent / 2)), int(draw.uniform(y0 - extent / 2, y1 + extent / 2)))
     cv2.circle(blot, centre, size // 2 + 1, 1, -1)
     return blot.astype(bool)
-
-
-def box_iou(boxes_N4: np.ndarray, box_4: np.ndarray) -> np.ndarray:
-    """IoU float64 [N] of boxes with one; 0 where a box is NaN."""
-    low, high = np.maximum(boxes_N4[:, :2], box_4[:2]), np.minimum(boxes_N4[:, 2:], box_4[2:])
-    shared = np.clip(high - low, 0, None).prod(-1)
-    union = (boxes_N4[:, 2:] - boxes_N4[:, :2]).prod(-1) + (box_4[2:] - box_4[:2]).prod() - shared
-    return np.nan_to_num(shared / np.maximum(union, 1e-9))
