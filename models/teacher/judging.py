@@ -45,10 +45,7 @@ class FrameScores:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it, null where nothing was judged; `from_dict` is the inverse."""
-        said = {
-            name: {"shape": scores.scores_ENF.shape, "scores": _or_none(scores.scores_ENF), "absent": _or_none(scores.absent_E)}
-            for name, scores in self.by_matcher.items()
-        }  # fmt: skip
+        said = {name: _as_lists(scores) for name, scores in self.by_matcher.items()}
         return {"frames": list(self.frames), "by_matcher": said}
 
     @classmethod
@@ -142,6 +139,11 @@ class Judge:
         found = checks.redetect_iou(tracks, row, nouns, frames, used, self.detector, config) if nouns else NAN
         cycle = checks.cycle_iou(tracks, row, frames, self.segmenter) if config.cycle else NAN
         return {"redetect_iou": found, "cycle_iou": cycle}
+
+
+def _as_lists(scores: MatchScores) -> dict[str, Any]:
+    table = scores.scores_ENF
+    return {"shape": list(table.shape), "scores": _or_none(table), "absent": _or_none(scores.absent_E)}
 
 
 def _or_none(values: np.ndarray) -> list[float | None]:
