@@ -51,26 +51,45 @@ def redetect_iou(
     return float(np.mean(best)) if best else NAN
 
 
-def cycle_iou(tracks: Tracks, row: int, frames: FrameSource, segmenter: VideoSegmenter) -> float:
+def cycle_ious(tracks: Tracks, rows: Sequence[int], frames: FrameSource, segmenter: VideoSegmenter) -> dict[int, float]:
     """IoU in the frame in which a track began, with what is found there by following it back from its far end.
 
-    The far end is the present frame farthest from where it began. NaN where it is present in that one alone.
+    The far end is the present frame farthest from where it began. NaN for a row that is present in that one alone. All
+    rows share one session, so that a frame is encoded once for all of them.
     """
-    began = tracks.tracks[row].prompts[0].frame
-    present = np.flatnonzero(tracks.states_NT()[row] == PRESENT)
-    if not len(present) or (present == began).all() or not tracks.visible_NT()[row, began]:
-        return NAN
-    far = int(present[np.abs(present - began).argmax()])
+    began = {row: tracks.tracks[row].prompts[0].frame for row in rows}
+    far = {row: _far_end(tracks, row, began[row]) for row in rows}
+    going = [row for row in rows if far[row] != began[row]]
+    found = dict.fromkeys(rows, NAN)
     session = segmenter.open(frames)
     try:
-        found = session.add(0, Prompt(far, mask_HW=tracks.mask(row, far)))
-        step = 1 if began > far else -1
-        for frame in range(far + step, began + step, step):
-            found = session.step(0, frame, reverse=step < 0)
+        for frame in range(len(frames)):
+            for row in going:
+                if frame == far[row]:
+                    session.add(row, Prompt(frame, mask_HW=tracks.mask(row, frame)))
+                elif far[row] < frame <= began[row]:
+                    mask_HW = session.step(row, frame).mask_HW
+                    found[row] = _iou(mask_HW, tracks.mask(row, frame)) if frame == began[row] else NAN
+        for frame in range(len(frames) - 1, -1, -1):
+            for row in going:
+                if began[row] <= frame < far[row]:
+                    mask_HW = session.step(row, frame, reverse=True).mask_HW
+                    found[row] = _iou(mask_HW, tracks.mask(row, frame)) if frame == began[row] else NAN
     finally:
         session.close()
-    true = tracks.mask(row, began)
-    return float((found.mask_HW & true).sum() / (found.mask_HW | true).sum())
+    return found
+
+
+def _far_end(tracks: Tracks, row: int, began: int) -> int:
+    """The present frame farthest from where a track began; that one where there is no other, or it is empty there."""
+    present = np.flatnonzero(tracks.states_NT()[row] == PRESENT)
+    if not len(present) or not tracks.visible_NT()[row, began]:
+        return began
+    return int(present[np.abs(present - began).argmax()])
+
+
+def _iou(mask_HW: np.ndarray, other_HW: np.ndarray) -> float:
+    return float((mask_HW & other_HW).sum() / (mask_HW | other_HW).sum())
 
 
 def verify(

@@ -111,7 +111,12 @@ class Judge:
         """
         rows = sorted({row for decision in decisions for row in decision.rows})
         views = track_views(tracks)
-        of_tracks = {row: track_features(tracks, row) | self._ask(tracks, row, frames, used) for row in rows}
+        cycles = checks.cycle_ious(tracks, rows, frames, self.segmenter) if self.config.checks.cycle else {}
+        of_tracks = {
+            row: track_features(tracks, row)
+            | {"redetect_iou": self._found_again(tracks, row, frames, used), "cycle_iou": cycles.get(row, NAN)}
+            for row in rows
+        }
         found: list[dict[str, float] | None] = []
         for decision, sentence in zip(decisions, parsed, strict=True):
             if not decision.rows:
@@ -134,11 +139,11 @@ class Judge:
             for decision, measured in zip(decisions, features, strict=True)
         ]
 
-    def _ask(self, tracks: Tracks, row: int, frames: FrameSource, used: Sequence[int]) -> dict[str, float]:
-        config, nouns = self.config.checks, sorted(tracks.tracks[row].noun_scores)
-        found = checks.redetect_iou(tracks, row, nouns, frames, used, self.detector, config) if nouns else NAN
-        cycle = checks.cycle_iou(tracks, row, frames, self.segmenter) if config.cycle else NAN
-        return {"redetect_iou": found, "cycle_iou": cycle}
+    def _found_again(self, tracks: Tracks, row: int, frames: FrameSource, used: Sequence[int]) -> float:
+        nouns = sorted(tracks.tracks[row].noun_scores)
+        if not nouns:
+            return NAN
+        return checks.redetect_iou(tracks, row, nouns, frames, used, self.detector, self.config.checks)
 
 
 def _as_lists(scores: MatchScores) -> dict[str, Any]:
