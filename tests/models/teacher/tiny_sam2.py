@@ -24,19 +24,23 @@ INFO = ModelInfo("sam2", "tiny", None, "none")
 SIDE, WIDTH = 128, 128  # pixels; channels must be a multiple of 64 and more than 64
 
 
-def tiny_config() -> Sam2VideoConfig:
+def tiny_vision(width: int) -> Sam2VisionConfig:
+    """An image encoder of a few channels before a neck of `width`."""
     trunk = Sam2HieraDetConfig(
         hidden_size=8, num_attention_heads=1, image_size=[SIDE, SIDE], blocks_per_stage=[1, 1, 2, 1],
-        embed_dim_per_stage=[8, 16, 32, 64], num_attention_heads_per_stage=[1, 1, 2, 2],
+        embed_dim_per_stage=[8, 16, 32, 64], num_attention_heads_per_stage=[1, 2, 4, 8],
         window_size_per_stage=[4, 4, 4, 4], global_attention_blocks=[3],
         window_positional_embedding_background_size=[2, 2],
     )  # fmt: skip
-    vision = Sam2VisionConfig(
-        backbone_config=trunk, backbone_channel_list=[64, 32, 16, 8], fpn_hidden_size=WIDTH,
+    return Sam2VisionConfig(
+        backbone_config=trunk, backbone_channel_list=[64, 32, 16, 8], fpn_hidden_size=width,
         backbone_feature_sizes=[[SIDE // 4] * 2, [SIDE // 8] * 2, [SIDE // 16] * 2],
     )  # fmt: skip
+
+
+def tiny_config() -> Sam2VideoConfig:
     return Sam2VideoConfig(
-        vision_config=vision,
+        vision_config=tiny_vision(WIDTH),
         image_size=SIDE,
         prompt_encoder_config=Sam2VideoPromptEncoderConfig(
             hidden_size=WIDTH, image_size=SIDE, patch_size=16, mask_input_channels=4
