@@ -93,14 +93,16 @@ class Follower:
             keys = find_key_frames((frames[index] for index in range(len(frames))), self.config.keys)
             return {"frames": len(frames), "size": frames.size, "fps": round(frames.fps, 6), "key_frames": keys}
 
-        found = self._stage("ingest", video.id, key, watch, work)
+        found = self.workspace.stage("ingest", video.id, key, work, watch)
         return Ingested(video, frames, key, tuple(found["key_frames"]))
 
     def parse(self, video: ReferringVideo, watch: Stopwatch) -> tuple[str, tuple[Parsed, ...]]:
         """The stage's key, and what each sentence asks for, in their order."""
         texts = [expression.text for expression in video.expressions]
         key = stage_key("parse", VERSIONS["parse"], settings={"sentences": texts}, models=[self.parser.info], inputs=())
-        found = self._stage("parse", video.id, key, watch, lambda: [asdict(self.parser.parse(text)) for text in texts])
+        found = self.workspace.stage(
+            "parse", video.id, key, lambda: [asdict(self.parser.parse(text)) for text in texts], watch
+        )
         return key, tuple(_parsed(entry) for entry in found)
 
     def detect_key(self, ingested: Ingested, nouns: Sequence[str]) -> str:
@@ -116,7 +118,7 @@ class Follower:
                 str(frame): [_as_json(c) for c in self._look(ingested, frame, nouns)] for frame in ingested.key_frames
             }
 
-        found = self._stage("detect", ingested.video.id, self.detect_key(ingested, nouns), watch, work)
+        found = self.workspace.stage("detect", ingested.video.id, self.detect_key(ingested, nouns), work, watch)
         return {int(frame): [_candidate(entry) for entry in entries] for frame, entries in found.items()}
 
     def track_key(self, detect_key: str) -> str:
@@ -169,12 +171,6 @@ class Follower:
             segmenter=repr(sorted(segmenter.items())),
             key_frames=ingested.key_frames,
         )
-
-    def _stage(self, stage: str, video_id: str, key: str, watch: Stopwatch, work: Any) -> Any:
-        found = self.workspace.read(stage, video_id, key)
-        if found is not None:
-            return found
-        return watch.run(stage, lambda: self.workspace.write(stage, video_id, key, work()))
 
 
 def pooled_nouns(parsed: Sequence[Parsed]) -> list[str]:

@@ -68,6 +68,26 @@ class Shard:
         return shard_of(video_id, self.count) == self.index
 
 
+class Stopwatch:
+    """Seconds by stage, of those that were run and not found. A stage that asks for another is not charged for it."""
+
+    def __init__(self) -> None:
+        self.stage = ""
+        self.seconds: dict[str, float] = {}
+        self._lent = 0.0  # time of the stages that the current one asked for
+
+    def run(self, stage: str, work: Callable[[], T]) -> T:
+        """`work()`, timed."""
+        self.stage, lent, self._lent = stage, self._lent, 0.0
+        began = time.perf_counter()
+        try:
+            return work()
+        finally:
+            taken = time.perf_counter() - began
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + taken - self._lent
+            self._lent = lent + taken
+
+
 @dataclass
 class Workspace:
     """The answers of all stages under one folder. `damaged` lists files that were there and could not be used."""
@@ -99,6 +119,13 @@ class Workspace:
         atomic.write_bytes(self.path(stage, video_id, key), whole.encode())
         return json.loads(text)
 
+    def stage(self, stage: str, video_id: str, key: str, work: Callable[[], Any], watch: Stopwatch) -> Any:
+        """The answer of a stage, found or made by `work`; what is made is given as it will be found."""
+        found = self.read(stage, video_id, key)
+        if found is not None:
+            return found
+        return watch.run(stage, lambda: self.write(stage, video_id, key, work()))
+
     def lock(self, video_id: str) -> Path:
         return self.root / "locks" / f"{tree.plain_name(video_id, self.root)}.lock"
 
@@ -113,23 +140,6 @@ class Outcome:
     seconds: Mapping[str, float]
     peak_bytes: int
     error: Mapping[str, str] | None = None
-
-
-class Stopwatch:
-    """Seconds by stage. `ran` counts what was computed; a stage that was found on disk leaves no time."""
-
-    def __init__(self) -> None:
-        self.stage = ""
-        self.seconds: dict[str, float] = {}
-
-    def run(self, stage: str, work: Callable[[], T]) -> T:
-        """`work()`, timed."""
-        self.stage = stage
-        began = time.perf_counter()
-        try:
-            return work()
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began
 
 
 def attempt(video_id: str, work: Callable[[Stopwatch], bool]) -> Outcome:
