@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,19 @@ def require_fit(network: Callable[[], nn.Module], weights: Mapping[str, Tensor],
 
 
 def write_folder(
-    out: str | Path, config: Any, weights: Mapping[str, Tensor], *, source: str | Path, licence: str, model: str
+    out: str | Path,
+    saved: Sequence[Any],
+    weights: Mapping[str, Tensor] | None,
+    *,
+    source: str | Path,
+    licence: str,
+    model: str,
 ) -> None:
     """Write config.json, model.safetensors, README.md (the licence) and conversion.json, all or nothing.
 
-    Raises InputError when there is something already, or the disk is full.
+    `saved` have a `save_pretrained`: the config, or the model itself where its names in files are not those of its
+    modules (`weights` is then None), and a processor where there is one. Raises InputError when there is something
+    already, or the disk is full.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -55,9 +63,11 @@ def write_folder(
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        config.save_pretrained(part)
-        named = {name: value.contiguous() for name, value in weights.items()}
-        save_file(named, part / "model.safetensors", {"format": "pt"})
+        for thing in saved:
+            thing.save_pretrained(part)
+        if weights is not None:
+            named = {name: value.contiguous() for name, value in weights.items()}
+            save_file(named, part / "model.safetensors", {"format": "pt"})
         (part / "README.md").write_text(f"---\nlicense: {licence}\n---\n{model}\n", encoding="utf-8")
         (part / "conversion.json").write_text(json.dumps({"model": model, **facts}, indent=1) + "\n", encoding="utf-8")
         if out.exists():

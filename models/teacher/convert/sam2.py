@@ -98,7 +98,7 @@ def convert_sam2(path: str | Path, out: str | Path) -> str:
     config, name = recognise(original, path)
     weights = rename(original)
     require_fit(lambda: Sam2VideoModel(config), weights, path)
-    write_folder(out, config, weights, source=path, licence="apache-2.0", model=name)
+    write_folder(out, [config], weights, source=path, licence="apache-2.0", model=name)
     return name
 
 

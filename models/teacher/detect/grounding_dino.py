@@ -68,7 +68,11 @@ class GroundingDino:
         iou: float = 0.7,
     ) -> None:
         self.model, folder, info = load_pretrained(
-            source, AutoModelForZeroShotObjectDetection, backend="grounding_dino", expected=_CONSTANTS
+            source,
+            AutoModelForZeroShotObjectDetection,
+            backend="grounding_dino",
+            expected=_CONSTANTS,
+            disable_custom_kernels=True,  # which would be fetched and compiled
         )
         family = self.model.config.model_type
         if family not in ("grounding-dino", "mm-grounding-dino"):
