@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import torch
 
 from datasets.tracks import Tracks
 from models.teacher.interfaces import TrackView
+from util.boxes import masks_to_boxes
 
 FRAMES = 6
 
@@ -23,6 +25,18 @@ def track_views(tracks: Tracks) -> list[TrackView]:
         TrackView(row, track.noun_scores, boxes_NT4[row], presence_NT[row], reader(row))
         for row, track in enumerate(tracks.tracks)
     ]
+
+
+def view_of(index: int, masks_THW: np.ndarray) -> TrackView:
+    """A track of masks bool that are in memory."""
+    presence_T = np.asarray(masks_THW.any((1, 2))).astype(np.float64)
+    return TrackView(index, {}, boxes_of(masks_THW), presence_T, lambda frame: masks_THW[frame])
+
+
+def boxes_of(masks: np.ndarray) -> np.ndarray:
+    """Boxes float64 [..., 4] of masks bool [..., H, W], xyxy in pixels, right and bottom exclusive; NaN where empty."""
+    seen = np.asarray(masks.any((-2, -1)))
+    return np.where(seen[..., None], masks_to_boxes(torch.from_numpy(masks)).double().numpy(), np.nan)
 
 
 def seen_NT(tracks: Tracks) -> np.ndarray:

@@ -9,10 +9,11 @@ import numpy as np
 
 from models.teacher.detect.boxes import box_iou
 from models.teacher.interfaces import ModelInfo, ObjectFrame, Prompt
+from models.teacher.match.frames import boxes_of
 from util.types import FrameSource
 
 from .faults import OBJECT_SCORE, PREDICTED_IOU, STABILITY, Faults
-from .truth import TrueVideo, Truth, boxes_of
+from .truth import TrueVideo, Truth
 
 POINTER = 256  # numbers of a pointer, as SAM 2's
 LEAST_IOU = 0.25  # below it a prompt fits no object, and the patch of background under it is followed

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from models.teacher.match.frames import boxes_of
 from models.teacher.parser import GENERIC, RuleParser
 from util.errors import InputError
 from util.types import FrameSource, ReferringVideo
@@ -75,16 +76,6 @@ class TrueVideo:
     def answers_to(self, n: int, noun: str) -> bool:
         """Whether object `n` is called that in a sentence, or nothing is known of what it is called."""
         return noun in GENERIC or noun in self._called[n] or self._called[n] <= GENERIC
-
-
-def boxes_of(masks_BHW: np.ndarray) -> np.ndarray:
-    """Boxes float64 [..., 4] of masks bool [..., H, W], xyxy in pixels, right and bottom exclusive; NaN where empty."""
-    rows, columns = np.asarray(masks_BHW.any(-1)), np.asarray(masks_BHW.any(-2))
-    height, width = masks_BHW.shape[-2:]
-    first = (columns.argmax(-1), rows.argmax(-1))
-    last = (width - columns[..., ::-1].argmax(-1), height - rows[..., ::-1].argmax(-1))
-    box = np.stack([*first, *last], axis=-1).astype(float)
-    return np.where(np.asarray(rows.any(-1))[..., None], box, np.nan)
 
 
 def _digest(image_HW3: np.ndarray) -> bytes:

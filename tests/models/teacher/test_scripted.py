@@ -9,21 +9,16 @@ import numpy as np
 import pytest
 
 from datasets.synthetic import SyntheticConfig, SyntheticVideos
-from models.teacher.interfaces import Prompt, TrackView
+from models.teacher.interfaces import Prompt
+from models.teacher.match.frames import view_of
 from models.teacher.parser import RuleParser
 from models.teacher.scripted import Faults, ScriptedDetector, ScriptedMatcher, ScriptedSegmenter, Truth
 from models.teacher.scripted.segmenter import damaged
-from models.teacher.scripted.truth import boxes_of
 from util.errors import InputError
 
 VIDEOS = SyntheticVideos(SyntheticConfig(seed=5, videos=4, frames=12, height=48, width=80))
 TRUTH = Truth(VIDEOS, range(1, 9))
 NOUNS = ("circle", "square", "triangle", "star", "cross", "ring")
-
-
-def view(index: int, masks_THW: np.ndarray) -> TrackView:
-    presence_T = masks_THW.any((1, 2)).astype(float)
-    return TrackView(index, {}, boxes_of(masks_THW), presence_T, lambda frame: masks_THW[frame])
 
 
 def test_without_faults_the_detector_is_the_truth() -> None:
@@ -156,7 +151,7 @@ def test_false_boxes_score_as_true_ones() -> None:
 def test_the_matcher_knows_what_is_meant() -> None:
     video, source = TRUTH.video(0), VIDEOS[0]
     expressions = [RuleParser().parse(e.text) for e in source.expressions]
-    tracks = [view(n, video.masks_TNHW[:, n]) for n in range(len(video.objects))]
+    tracks = [view_of(n, video.masks_TNHW[:, n]) for n in range(len(video.objects))]
     images = {frame: source.frames[frame] for frame in (0, 5, 11)}
     found = ScriptedMatcher(TRUTH).score("any", images, tracks, expressions)
     for e, expression in enumerate(expressions):
