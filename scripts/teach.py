@@ -1,4 +1,4 @@
-"""`main.py teach JOB`: foundation models label videos, for a student to learn; each job is one file of scripts/teaching."""
+"""`main.py teach JOB`: foundation models label videos for a student; each job is one file of scripts/teaching."""
 
 from __future__ import annotations
 

@@ -82,12 +82,17 @@ class Follower:
         self.workspace, self.store = workspace, store
         self.dataset, self.split = dataset, split
 
+    def ingest_key(self, video: ReferringVideo, watch: Stopwatch, frames: HeldFrames | None = None) -> str:
+        """The stage's key: of what the frames show, or of the files that they lie in. `frames`: of the video, kept."""
+        shown = frames if frames is not None and _in_memory(video) else video.frames
+        settings = {"keys": asdict(self.config.keys), "fps": round(video.frames.fps, 6), "names": video.frame_names}
+        inputs = [watch.run("ingest", lambda: content_hash(shown))]
+        return stage_key("ingest", VERSIONS["ingest"], settings=settings, models=(), inputs=inputs)
+
     def ingest(self, video: ReferringVideo, watch: Stopwatch) -> Ingested:
         """Read all frames once: is the video whole, and where are its key frames?"""
         frames = HeldFrames(video.frames)
-        settings = {"keys": asdict(self.config.keys), "fps": round(frames.fps, 6), "names": video.frame_names}
-        inputs = [watch.run("ingest", lambda: content_hash(frames if _in_memory(video) else video.frames))]
-        key = stage_key("ingest", VERSIONS["ingest"], settings=settings, models=(), inputs=inputs)
+        key = self.ingest_key(video, watch, frames)
 
         def work() -> dict[str, Any]:
             keys = find_key_frames((frames[index] for index in range(len(frames))), self.config.keys)
@@ -96,18 +101,26 @@ class Follower:
         found = self.workspace.stage("ingest", video.id, key, work, watch)
         return Ingested(video, frames, key, tuple(found["key_frames"]))
 
+    def parse_key(self, video: ReferringVideo) -> str:
+        texts = {"sentences": [expression.text for expression in video.expressions]}
+        return stage_key("parse", VERSIONS["parse"], settings=texts, models=[self.parser.info], inputs=())
+
     def parse(self, video: ReferringVideo, watch: Stopwatch) -> tuple[str, tuple[Parsed, ...]]:
         """The stage's key, and what each sentence asks for, in their order."""
-        texts = [expression.text for expression in video.expressions]
-        key = stage_key("parse", VERSIONS["parse"], settings={"sentences": texts}, models=[self.parser.info], inputs=())
-        found = self.workspace.stage(
-            "parse", video.id, key, lambda: [asdict(self.parser.parse(text)) for text in texts], watch
-        )
-        return key, tuple(_parsed(entry) for entry in found)
+        key, texts = self.parse_key(video), [expression.text for expression in video.expressions]
 
-    def detect_key(self, ingested: Ingested, nouns: Sequence[str]) -> str:
+        def work() -> list[dict[str, Any]]:
+            return [asdict(self.parser.parse(text)) for text in texts]
+
+        return key, self.parsed(self.workspace.stage("parse", video.id, key, work, watch))
+
+    def parsed(self, stored: Sequence[Mapping[str, Any]]) -> tuple[Parsed, ...]:
+        """What the stage left."""
+        return tuple(_parsed(entry) for entry in stored)
+
+    def detect_key(self, ingest_key: str, nouns: Sequence[str]) -> str:
         settings = {"nouns": list(nouns), **asdict(self.config.detect)}
-        models, inputs = [self.detector.info], [ingested.key]
+        models, inputs = [self.detector.info], [ingest_key]
         return stage_key("detect", VERSIONS["detect"], settings=settings, models=models, inputs=inputs)
 
     def detect(self, ingested: Ingested, nouns: Sequence[str], watch: Stopwatch) -> dict[int, list[Candidate]]:
@@ -118,7 +131,7 @@ class Follower:
                 str(frame): [_as_json(c) for c in self._look(ingested, frame, nouns)] for frame in ingested.key_frames
             }
 
-        found = self.workspace.stage("detect", ingested.video.id, self.detect_key(ingested, nouns), work, watch)
+        found = self.workspace.stage("detect", ingested.video.id, self.detect_key(ingested.key, nouns), work, watch)
         return {int(frame): [_candidate(entry) for entry in entries] for frame, entries in found.items()}
 
     def track_key(self, detect_key: str) -> str:
@@ -135,7 +148,7 @@ class Follower:
 
     def track(self, ingested: Ingested, nouns: Sequence[str], watch: Stopwatch) -> Tracks:
         """Everything the nouns name, followed through the whole video; detects only where the tracks are not there."""
-        key = self.track_key(self.detect_key(ingested, nouns))
+        key = self.track_key(self.detect_key(ingested.key, nouns))
         video = ingested.video
         found = self.stored(video.id, key)
         if found is not None:
