@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from datasets import tree
 from models.teacher.interfaces import ModelInfo
@@ -126,9 +126,6 @@ class Workspace:
             return found
         return watch.run(stage, lambda: self.write(stage, video_id, key, work()))
 
-    def lock(self, video_id: str) -> Path:
-        return self.root / "locks" / f"{tree.plain_name(video_id, self.root)}.lock"
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -148,16 +145,16 @@ def attempt(video_id: str, work: Callable[[Stopwatch], bool]) -> Outcome:
     What says that the machine, not the video, is at fault goes through: an interrupt, and a full disk.
     """
     watch = Stopwatch()
-    error, status = None, "error"
+    error, status = None, cast(Status, "error")
     try:
         status = "ok" if work(watch) else "empty"
     except Exception as fault:
-        if isinstance(fault, OSError) and not isinstance(fault, InputError) and fault.errno in atomic.FULL:
+        if isinstance(fault, OSError) and fault.errno in atomic.FULL:
             raise
         trace = "" if isinstance(fault, InputError) else traceback.format_exc()
         error = {"type": type(fault).__name__, "message": str(fault), "traceback": trace}
     seconds = {stage: round(taken, 3) for stage, taken in watch.seconds.items()}
-    return Outcome(video_id, status, watch.stage, seconds, peak_bytes(), error)  # type: ignore[arg-type]
+    return Outcome(video_id, status, watch.stage, seconds, peak_bytes(), error)
 
 
 def note(root: Path, shard: Shard, outcome: Outcome) -> None:
