@@ -31,6 +31,7 @@ class SweepConfig:
     part  share of the smaller mask inside the other from which a detection of the same noun is part of an object.
     per_noun, most  objects of one noun, and of a video; the most certain of a frame come first.
     give_up  frames after which a sweep leaves an object it does not see; None: never, so that all re-entries are found.
+    backward  whether objects are traced back to where they began; if not, the frames before were not tracked.
     """
 
     begin: float = 0.35
@@ -39,6 +40,7 @@ class SweepConfig:
     per_noun: int = 16
     most: int = 48
     give_up: int | None = None
+    backward: bool = True
 
     def __post_init__(self) -> None:
         if not (0 <= self.begin <= 1 and 0 < self.join <= 1 and 0 < self.part <= 1):
@@ -104,7 +106,7 @@ def follow(
                 joining.begin_by_hand(prompt, live)
             joining.join(frame, candidates(frame), live)
             tick()
-        for frame in range(len(frames) - 1, -1, -1):
+        for frame in range(len(frames) - 1, -1, -1) if config.backward else ():
             _step(session, objects, frame, -1, config)
             tick()
         return objects
