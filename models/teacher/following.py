@@ -17,6 +17,7 @@ import numpy as np
 from datasets.held_frames import HeldFrames, content_hash
 from datasets.track_store import Tracks, TrackStore
 from models.teacher.detect.boxes import Candidate, merge_nouns, suppress
+from models.teacher.detect.sliced import SlicedDetector
 from models.teacher.interfaces import Detection, Detector, ExpressionParser, Parsed, VideoSegmenter
 from models.teacher.key_frames import KeyFrameConfig, find_key_frames
 from models.teacher.stages import Stopwatch, Workspace, stage_key
@@ -32,15 +33,19 @@ VERSIONS = {"ingest": 1, "parse": 1, "detect": 1, "track": 1}  # raised when a s
 class DetectConfig:
     """threshold  least score of a box that is kept.
     same_noun  box IoU above which two boxes of one noun are one; any_noun  of whatever nouns.
+    tile  pixels of the tiles in which a larger frame is looked at again, for what is small; None: not.
     """
 
     threshold: float = 0.25
     same_noun: float = 0.7
     any_noun: float = 0.85
+    tile: int | None = None
 
     def __post_init__(self) -> None:
-        if not (0 < self.same_noun <= 1 and 0 < self.any_noun <= 1):
-            raise InputError("same_noun and any_noun are IoUs: above 0 and up to 1")
+        if self.tile is not None and self.tile < 32:
+            raise InputError(f"tiles of {self.tile} pixels show nothing; take at least 32")
+        if not (0 <= self.threshold <= 1 and 0 < self.same_noun <= 1 and 0 < self.any_noun <= 1):
+            raise InputError("threshold, same_noun and any_noun of detection are shares: above 0 and up to 1")
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,8 @@ class Follower:
         dataset: str,
         split: str,
     ) -> None:
-        self.parser, self.detector, self.segmenter, self.config = parser, detector, segmenter, config
+        self.parser, self.segmenter, self.config = parser, segmenter, config
+        self.detector = SlicedDetector(detector, size=config.detect.tile) if config.detect.tile else detector
         self.workspace, self.store = workspace, store
         self.dataset, self.split = dataset, split
 

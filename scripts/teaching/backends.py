@@ -1,0 +1,106 @@
+"""The models of a teaching job, chosen by words such as `grounding_dino` or `sam2=FOLDER`, loaded when named."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from util.errors import InputError
+from util.types import ReferringVideo
+
+if TYPE_CHECKING:
+    from models.teacher.interfaces import Detector, ExpressionParser, Matcher, VideoSegmenter
+    from models.teacher.pipeline import Backends, TeacherConfig
+    from models.teacher.scripted import Truth
+
+DETECTORS = ("grounding_dino", "scripted")
+SEGMENTERS = ("sam2", "sam2_package", "scripted")
+MATCHERS = ("scripted",)
+PARSERS = ("rules",)
+
+
+def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
+    """What names the models. Scripted ones answer from the labels of the videos, and are for trials without weights."""
+
+    def choice(flag: str, names: Sequence[str], what: str, **more: object) -> None:
+        help_ = f"{what}: {', '.join(names)}; NAME=WEIGHTS takes a hub id, folder or file"
+        parser.add_argument(flag, metavar="NAME[=WEIGHTS]", help=help_, **more)  # type: ignore[arg-type]
+
+    choice("--detector", DETECTORS, "finds what nouns name", default=DETECTORS[0])
+    choice("--segmenter", SEGMENTERS, "follows objects", default=SEGMENTERS[0])
+    choice("--matcher", MATCHERS, "fits sentences to tracks; give it again for another", action="append")
+    choice("--parser", PARSERS, "finds the nouns", default=PARSERS[0])
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+
+
+def build_backends(options: argparse.Namespace, config: TeacherConfig, videos: Sequence[ReferringVideo]) -> Backends:
+    """The models that the options name, loaded; scripted ones know `videos`.
+
+    Raises InputError for a name or weights that are not there.
+    """
+    from models.teacher.pipeline import Backends
+    from models.teacher.scripted import Truth
+    from util.distributed import join_world
+
+    device, truth = str(join_world(options.device).device), Truth(videos)
+    detector = _detector(options.detector, config.follow.detect.threshold, device, truth)
+    return Backends(
+        _parser(options.parser),
+        detector,
+        _segmenter(options.segmenter, device, truth),
+        dict(_matcher(named, detector, device, truth) for named in options.matcher or MATCHERS[:1]),
+    )
+
+
+def _detector(named: str, threshold: float, device: str, truth: Truth) -> Detector:
+    name, weights = _split(named, DETECTORS)
+    if name == "grounding_dino":
+        from models.teacher.detect.grounding_dino import GROUNDING_DINO, GroundingDino
+
+        return GroundingDino(weights or GROUNDING_DINO, device=device, threshold=threshold)
+    from models.teacher.scripted import ScriptedDetector
+
+    return ScriptedDetector(truth)
+
+
+def _segmenter(named: str, device: str, truth: Truth) -> VideoSegmenter:
+    name, weights = _split(named, SEGMENTERS)
+    if name == "sam2":
+        from models.teacher.segment.sam2 import DEFAULT, Sam2Segmenter
+
+        return Sam2Segmenter.from_pretrained(weights or DEFAULT, device)
+    if name == "sam2_package":
+        from models.teacher.segment.sam2_package import Sam2PackageSegmenter
+
+        return Sam2PackageSegmenter.from_pretrained(_needed(weights, named), device)
+    from models.teacher.scripted import ScriptedSegmenter
+
+    return ScriptedSegmenter(truth)
+
+
+def _matcher(named: str, detector: Detector, device: str, truth: Truth) -> tuple[str, Matcher]:
+    name, _ = _split(named, MATCHERS)
+    from models.teacher.scripted import ScriptedMatcher
+
+    return name, ScriptedMatcher(truth)
+
+
+def _parser(named: str) -> ExpressionParser:
+    _split(named, PARSERS)
+    from models.teacher.parser import RuleParser
+
+    return RuleParser()
+
+
+def _split(named: str, names: Sequence[str]) -> tuple[str, str | None]:
+    name, _, weights = named.partition("=")
+    if name not in names:
+        raise InputError(f"no backend {name!r}; there are {', '.join(names)}")
+    return name, weights or None
+
+
+def _needed(weights: str | None, named: str) -> str:
+    if weights is None:
+        raise InputError(f"{named} has no weights of its own; name a file or folder: {named}=WEIGHTS")
+    return weights
