@@ -27,12 +27,12 @@ def box_iou(boxes_N4: np.ndarray, others_M4: np.ndarray) -> np.ndarray:
 
 
 def clip_box(box: Sequence[float], height: int, width: int) -> Box | None:
-    """The part of an xyxy box inside the image; None where it has no area there or is not finite."""
+    """The part of an xyxy box inside the image; None where that is less than a pixel wide or high, or not finite."""
     if not np.isfinite(box).all():
         return None
     left, right = (float(np.clip(x, 0, width)) for x in (box[0], box[2]))
     top, bottom = (float(np.clip(y, 0, height)) for y in (box[1], box[3]))
-    return (left, top, right, bottom) if right > left and bottom > top else None
+    return (left, top, right, bottom) if right - left >= 1 and bottom - top >= 1 else None
 
 
 def sort_by_score(detections: Sequence[Detection]) -> list[Detection]:

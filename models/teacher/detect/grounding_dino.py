@@ -22,6 +22,7 @@ from models.teacher.detect.phrases import clean_phrase, head_index, word_spans, 
 from models.teacher.detect.text_guard import check_text_positions
 from models.teacher.interfaces import Detection, ModelInfo
 from models.teacher.loading import load_pretrained, load_processor
+from util.boxes import cxcywh_to_xyxy
 from util.errors import InputError
 
 GROUNDING_DINO = "IDEA-Research/grounding-dino-tiny"
@@ -119,8 +120,7 @@ class GroundingDino:
                 phrase = clean_phrase(asked)
                 text, offsets = self._tokens(phrase)
                 output = self.model(**pixels, **{name: value.to(device) for name, value in text.items()})
-                centre_Q2, size_Q2 = output.pred_boxes[0].float().chunk(2, dim=-1)
-                boxes_Q4 = torch.cat((centre_Q2 - size_Q2 / 2, centre_Q2 + size_Q2 / 2), dim=-1) * scale_4
+                boxes_Q4 = cxcywh_to_xyxy(output.pred_boxes[0].float()) * scale_4
                 probability_QL = output.logits[0].float().sigmoid()
                 answers.append(_answer(phrase, head, offsets, boxes_Q4, probability_QL))
         finally:

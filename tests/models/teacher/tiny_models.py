@@ -13,12 +13,17 @@ from torch import nn
 from transformers import (
     BertConfig,
     BertTokenizer,
+    CLIPTokenizer,
     GroundingDinoConfig,
     GroundingDinoForObjectDetection,
     GroundingDinoImageProcessorPil,
     GroundingDinoProcessor,
     MMGroundingDinoConfig,
     MMGroundingDinoForObjectDetection,
+    Owlv2Config,
+    Owlv2ForObjectDetection,
+    Owlv2ImageProcessor,
+    Owlv2Processor,
     SwinConfig,
 )
 
@@ -96,4 +101,32 @@ def save_grounding_dino(folder: Path, *, mm: bool = False, seed: int = 0) -> Pat
     model.save_pretrained(folder)
     images = GroundingDinoImageProcessorPil(size={"shortest_edge": 96, "longest_edge": 128})
     GroundingDinoProcessor(images, BertTokenizer(vocab=bert_vocabulary())).save_pretrained(folder)
+    return folder
+
+
+def save_owlv2(folder: Path, *, seed: int = 0) -> Path:
+    """An OWLv2 of 16 channels for images of 64 pixels, with its processor."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    pieces = ["!", *letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {piece: place for place, piece in enumerate(pieces)}
+    tower = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = Owlv2Config(
+        # the end token must have the highest id: the model finds it by that
+        text_config={
+            **tower,
+            "vocab_size": len(pieces),
+            "max_position_embeddings": 32,
+            "eos_token_id": len(pieces) - 1,
+        },
+        vision_config={**tower, "image_size": 64, "patch_size": 16},
+        projection_dim=16,
+    )
+    torch.manual_seed(seed)
+    model = Owlv2ForObjectDetection(config)
+    shake(model, seed, 0.1)
+    for last in (model.box_head.dense2, model.class_head.dense0):  # at random they drive every sigmoid to its end
+        last.weight.data.mul_(0.03)
+    model.save_pretrained(folder)
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[], pad_token="!", model_max_length=32)
+    Owlv2Processor(Owlv2ImageProcessor(size={"height": 64, "width": 64}), tokenizer).save_pretrained(folder)
     return folder

@@ -65,6 +65,7 @@ def test_a_thing_found_under_two_nouns_is_one_thing_with_both_scores() -> None:
 def test_clipping_keeps_what_is_inside() -> None:
     assert clip_box((-5, 2, 30, 99), 20, 25) == (0.0, 2.0, 25.0, 20.0)
     assert clip_box((30, 2, 40, 9), 20, 25) is None
+    assert clip_box((24.5, 2, 40, 9), 20, 25) is None
     assert clip_box((float("nan"), 0, 1, 1), 20, 25) is None
 
 
