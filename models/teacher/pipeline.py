@@ -9,7 +9,7 @@ Every stage is kept on disk under a key of all it depends on, so a run that was 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from models.teacher.match.fusion import Voice
 from models.teacher.quality import Quality
 from models.teacher.resolver import Decision
 from models.teacher.stages import Stopwatch, Workspace
+from util.config import to_dict
 from util.types import ReferringVideo
 
 STAGES = ("ingest", "parse", "detect", "track", "match", "resolve", "score")
@@ -100,6 +101,11 @@ class Teacher:
             backends.matchers, detector, segmenter, config.judge, self.workspace, voices=voices, model=model
         )
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All settings as JSON can hold them, for the description of a data set."""
+        return to_dict(self.config)
+
     def teach(self, video: ReferringVideo, watch: Stopwatch) -> Taught:
         """Run a video through all stages; what is there is not made again. Raises what the models raise."""
         ingested = self.follower.ingest(video, watch)
@@ -126,8 +132,3 @@ class Teacher:
 
     def _has(self, stage: str, video: ReferringVideo, key: str) -> bool:
         return self.workspace.read(stage, video.id, key) is not None
-
-
-def settings(teacher: Teacher) -> dict[str, Any]:
-    """All settings as JSON can hold them, for the description of a data set."""
-    return asdict(teacher.config)

@@ -157,12 +157,27 @@ def attempt(video_id: str, work: Callable[[Stopwatch], bool]) -> Outcome:
     return Outcome(video_id, status, watch.stage, seconds, peak_bytes(), error)
 
 
-def note(root: Path, shard: Shard, outcome: Outcome) -> None:
-    """Append a line to the worker's manifest."""
+def note(root: Path, shard: Shard, outcome: Outcome, run: str) -> None:
+    """Append a line to the worker's manifest. `run` tells settings and models apart."""
     path = root / "manifest" / f"{shard.index}-of-{shard.count}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
-        file.write(atomic.canonical(asdict(outcome)) + "\n")
+        # a line that a kill cut short must not swallow this one
+        file.write("\n" + atomic.canonical({"run": run, **asdict(outcome)}) + "\n")
+
+
+def noted(root: Path, run: str) -> dict[str, dict[str, Any]]:
+    """What became of each video in a run, of all workers; the last line of a worker about a video counts."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted((root / "manifest").glob("*.jsonl")):
+        for text in path.read_text(encoding="utf-8").splitlines():
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue  # an empty line, or one that a kill cut short
+            if isinstance(line, dict) and line.get("run") == run:
+                found[line["video_id"]] = line
+    return found
 
 
 def peak_bytes() -> int:

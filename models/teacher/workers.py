@@ -57,30 +57,31 @@ def video_ids(videos: Sequence[ReferringVideo]) -> list[str]:
     return list(known) if known is not None else [videos[number].id for number in range(len(videos))]
 
 
-def chosen(ids: Sequence[str], shard: Shard, limit: int | None) -> list[int]:
-    """Places of the videos that are this shard's, and no more than `limit` of them."""
-    return [place for place, video_id in enumerate(ids) if shard.has(video_id)][:limit]
+def chosen(ids: Sequence[str], shard: Shard) -> list[int]:
+    """Places of the videos that are this shard's."""
+    return [place for place, video_id in enumerate(ids) if shard.has(video_id)]
 
 
 def work_through(
-    videos: Sequence[ReferringVideo], work: Work, root: Path, *, shard: Shard | None = None, limit: int | None = None
+    videos: Sequence[ReferringVideo], work: Work, root: Path, *, shard: Shard | None = None, run: str = ""
 ) -> Report:
-    """Run `work` on this shard's videos, each under a lock, and note what became of each in the manifest.
+    """Run `work` on this shard's videos, each under a lock, and note what became of each in the manifest of the `run`.
 
-    A video that raises is noted and left; the next run tries it again. `root` is the folder of the stages.
+    A video that raises is noted and left; the next time it is tried again. `root` is the folder of the stages. Raises
+    InputError where two videos have one id.
     """
     shard, began = shard or Shard(), time.perf_counter()
     ids = video_ids(videos)
     if len(set(ids)) < len(ids):
         raise InputError("two videos have one id; rename one, so that their results are kept apart")
     outcomes, busy = [], []
-    for place in _watched(chosen(ids, shard, limit)):
+    for place in _watched(chosen(ids, shard)):
         with atomic.locked(root / "locks" / f"{ids[place]}.lock") as mine:
             if not mine:
                 busy.append(ids[place])
                 continue
             outcome = attempt(ids[place], partial(_one, videos, place, work))
-            note(root, shard, outcome)
+            note(root, shard, outcome, run)
             outcomes.append(outcome)
     return Report(tuple(outcomes), tuple(busy), time.perf_counter() - began)
 

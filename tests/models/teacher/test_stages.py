@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from models.teacher.interfaces import ModelInfo
-from models.teacher.stages import Shard, Stopwatch, Workspace, attempt, shard_of, stage_key
+from models.teacher.stages import Shard, Stopwatch, Workspace, attempt, noted, shard_of, stage_key
 from models.teacher.workers import chosen, work_through
 from tests.models.teacher.scene import Path as Square
 from tests.models.teacher.scene import Scene
@@ -43,9 +42,8 @@ def test_shards_are_the_specified_ones(video_id: str, expected: tuple[int, ...])
 
 def test_shards_share_the_videos_out() -> None:
     ids = [f"video{number}" for number in range(50)]
-    places = [chosen(ids, Shard(index, 3), None) for index in range(3)]
+    places = [chosen(ids, Shard(index, 3)) for index in range(3)]
     assert sorted(place for part in places for place in part) == list(range(50))
-    assert chosen(ids, Shard(), 4) == [0, 1, 2, 3]
     assert Shard.parse("2/3") == Shard(2, 3)
     for text in ("3/3", "1", "-1/2", "0/0", "a/b", "²/3"):
         with pytest.raises(InputError, match="shard"):
@@ -103,9 +101,18 @@ def test_one_bad_video_stops_no_other_and_says_why(tmp_path: Path) -> None:
         ("v0", "ok", "ingest"), ("v1", "error", "ingest"), ("v2", "empty", "ingest")
     ]  # fmt: skip
     assert "v1 in ingest: frame 3 cannot be read" in report.page()
-    lines = [json.loads(line) for line in (tmp_path / "manifest" / "0-of-1.jsonl").read_text().splitlines()]
-    assert [line["status"] for line in lines] == ["ok", "error", "empty"]
-    assert lines[1]["error"]["message"] == "frame 3 cannot be read"
+    lines = noted(tmp_path, "")
+    assert {name: line["status"] for name, line in lines.items()} == {"v0": "ok", "v1": "error", "v2": "empty"}
+    assert lines["v1"]["error"]["message"] == "frame 3 cannot be read"
+    assert noted(tmp_path, "other settings") == {}
+
+
+def test_a_line_that_a_kill_cut_short_hides_no_other(tmp_path: Path) -> None:
+    work_through(some_videos(1), lambda video, watch: True, tmp_path)
+    path = tmp_path / "manifest" / "0-of-1.jsonl"
+    path.write_text(path.read_text() + '{"run":"","video_id":"v1"')
+    work_through(some_videos(2), lambda video, watch: True, tmp_path)
+    assert list(noted(tmp_path, "")) == ["v0", "v1"]
 
 
 def test_a_full_disk_stops_everything() -> None:
