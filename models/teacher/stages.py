@@ -129,32 +129,38 @@ class Workspace:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a video ended. `seconds` by stage, of those that were run and not found; `stage` the last one begun."""
+    """How a video ended.
+
+    key  of its answers; stage  the last one begun; seconds  by stage, of those that were run
+    """
 
     video_id: str
     status: Status
+    key: str
     stage: str
     seconds: Mapping[str, float]
     peak_bytes: int
     error: Mapping[str, str] | None = None
 
 
-def attempt(video_id: str, work: Callable[[Stopwatch], bool]) -> Outcome:
-    """Run one video; whatever it raises becomes an outcome, so that the others go on. `work` gives whether any is kept.
+def attempt(video_id: str, work: Callable[[Stopwatch], tuple[bool, str]]) -> Outcome:
+    """Run one video; whatever it raises becomes an outcome, so that the others go on.
 
-    What says that the machine, not the video, is at fault goes through: an interrupt, and a full disk.
+    `work` gives whether anything is kept, and the key of the answers. What says that the machine, not the video, is at
+    fault goes through: an interrupt, and a full disk.
     """
     watch = Stopwatch()
-    error, status = None, cast(Status, "error")
+    error, status, key = None, cast(Status, "error"), ""
     try:
-        status = "ok" if work(watch) else "empty"
+        kept, key = work(watch)
+        status = "ok" if kept else "empty"
     except Exception as fault:
         if isinstance(fault, OSError) and fault.errno in atomic.FULL:
             raise
         trace = "" if isinstance(fault, InputError) else traceback.format_exc()
         error = {"type": type(fault).__name__, "message": str(fault), "traceback": trace}
     seconds = {stage: round(taken, 3) for stage, taken in watch.seconds.items()}
-    return Outcome(video_id, status, watch.stage, seconds, peak_bytes(), error)
+    return Outcome(video_id, status, key, watch.stage, seconds, peak_bytes(), error)
 
 
 def note(root: Path, shard: Shard, outcome: Outcome, run: str) -> None:

@@ -16,7 +16,7 @@ from util import atomic
 from util.errors import InputError
 from util.types import ReferringVideo
 
-Work = Callable[[ReferringVideo, Stopwatch], bool]  # gives whether anything was kept
+Work = Callable[[ReferringVideo, Stopwatch], tuple[bool, str]]  # whether anything is kept, and the answers' key
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def work_through(
     return Report(tuple(outcomes), tuple(busy), time.perf_counter() - began)
 
 
-def _one(videos: Sequence[ReferringVideo], place: int, work: Work, watch: Stopwatch) -> bool:
+def _one(videos: Sequence[ReferringVideo], place: int, work: Work, watch: Stopwatch) -> tuple[bool, str]:
     return work(videos[place], watch)
 
 

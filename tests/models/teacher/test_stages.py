@@ -90,11 +90,11 @@ def test_a_stage_is_not_charged_for_those_it_asks_for(monkeypatch: pytest.Monkey
 def test_one_bad_video_stops_no_other_and_says_why(tmp_path: Path) -> None:
     videos = some_videos(3)
 
-    def work(video: ReferringVideo, watch: Stopwatch) -> bool:
+    def work(video: ReferringVideo, watch: Stopwatch) -> tuple[bool, str]:
         watch.run("ingest", lambda: None)
         if video.id == "v1":
             raise InputError("frame 3 cannot be read")
-        return video.id == "v0"
+        return video.id == "v0", "key"
 
     report = work_through(videos, work, tmp_path)
     assert [(o.video_id, o.status, o.stage) for o in report.outcomes] == [
@@ -108,15 +108,15 @@ def test_one_bad_video_stops_no_other_and_says_why(tmp_path: Path) -> None:
 
 
 def test_a_line_that_a_kill_cut_short_hides_no_other(tmp_path: Path) -> None:
-    work_through(some_videos(1), lambda video, watch: True, tmp_path)
+    work_through(some_videos(1), lambda video, watch: (True, ""), tmp_path)
     path = tmp_path / "manifest" / "0-of-1.jsonl"
     path.write_text(path.read_text() + '{"run":"","video_id":"v1"')
-    work_through(some_videos(2), lambda video, watch: True, tmp_path)
+    work_through(some_videos(2), lambda video, watch: (True, ""), tmp_path)
     assert list(noted(tmp_path, "")) == ["v0", "v1"]
 
 
 def test_a_full_disk_stops_everything() -> None:
-    def work(watch: Stopwatch) -> bool:
+    def work(watch: Stopwatch) -> tuple[bool, str]:
         raise OSError(errno.ENOSPC, "full")
 
     with pytest.raises(OSError, match="full"):
@@ -126,12 +126,12 @@ def test_a_full_disk_stops_everything() -> None:
 def test_two_workers_never_do_one_video(tmp_path: Path) -> None:
     done: list[str] = []
 
-    def work(video: ReferringVideo, watch: Stopwatch) -> bool:
+    def work(video: ReferringVideo, watch: Stopwatch) -> tuple[bool, str]:
         done.append(video.id)
         if video.id == "v0" and len(done) == 1:  # another worker comes while this one has v0
             other = work_through(some_videos(2), work, tmp_path)
             assert other.busy == ("v0",)
-        return True
+        return True, "key"
 
     report = work_through(some_videos(2), work, tmp_path)
     assert done == ["v0", "v1", "v1"]  # v1 was finished in between; its stages would be found
@@ -140,7 +140,7 @@ def test_two_workers_never_do_one_video(tmp_path: Path) -> None:
 
 def test_equal_ids_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="one id"):
-        work_through([*some_videos(1), *some_videos(1)], lambda video, watch: True, tmp_path)
+        work_through([*some_videos(1), *some_videos(1)], lambda video, watch: (True, ""), tmp_path)
 
 
 def some_videos(count: int) -> Sequence[ReferringVideo]:
