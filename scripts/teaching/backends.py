@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from util.errors import InputError
 from util.types import ReferringVideo
@@ -22,16 +22,21 @@ PARSERS = ("rules",)
 
 def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
     """What names the models. Scripted ones answer from the labels of the videos, and are for trials without weights."""
+    add_eyes_arguments(parser)
+    _add(parser, "--matcher", MATCHERS, "fits sentences to tracks; give it again for another", action="append")
+    _add(parser, "--parser", PARSERS, "finds the nouns", default=PARSERS[0])
 
-    def choice(flag: str, names: Sequence[str], what: str, **more: object) -> None:
-        help_ = f"{what}: {', '.join(names)}; NAME=WEIGHTS takes a hub id, folder or file"
-        parser.add_argument(flag, metavar="NAME[=WEIGHTS]", help=help_, **more)  # type: ignore[arg-type]
 
-    choice("--detector", DETECTORS, "finds what nouns name", default=DETECTORS[0])
-    choice("--segmenter", SEGMENTERS, "follows objects", default=SEGMENTERS[0])
-    choice("--matcher", MATCHERS, "fits sentences to tracks; give it again for another", action="append")
-    choice("--parser", PARSERS, "finds the nouns", default=PARSERS[0])
+def add_eyes_arguments(parser: argparse.ArgumentParser) -> None:
+    """What names the detector and the segmenter, and where they run."""
+    _add(parser, "--detector", DETECTORS, "finds what nouns name", default=DETECTORS[0])
+    _add(parser, "--segmenter", SEGMENTERS, "follows objects", default=SEGMENTERS[0])
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+
+
+def _add(parser: argparse.ArgumentParser, flag: str, names: Sequence[str], what: str, **more: Any) -> None:
+    help_ = f"{what}: {', '.join(names)}; NAME=WEIGHTS takes a hub id, folder or file"
+    parser.add_argument(flag, metavar="NAME[=WEIGHTS]", help=help_, **more)
 
 
 def build_backends(options: argparse.Namespace, config: TeacherConfig, videos: Sequence[ReferringVideo]) -> Backends:
@@ -44,16 +49,17 @@ def build_backends(options: argparse.Namespace, config: TeacherConfig, videos: S
     from util.distributed import join_world
 
     device, truth = str(join_world(options.device).device), Truth(videos)
-    detector = _detector(options.detector, config.follow.detect.threshold, device, truth)
+    detector = build_detector(options.detector, config.follow.detect.threshold, device, truth)
     return Backends(
         _parser(options.parser),
         detector,
-        _segmenter(options.segmenter, device, truth),
+        build_segmenter(options.segmenter, device, truth),
         dict(_matcher(named, detector, device, truth) for named in options.matcher or MATCHERS[:1]),
     )
 
 
-def _detector(named: str, threshold: float, device: str, truth: Truth) -> Detector:
+def build_detector(named: str, threshold: float, device: str, truth: Truth) -> Detector:
+    """A detector by NAME or NAME=WEIGHTS. Raises InputError for a name or weights that are not there."""
     name, weights = _split(named, DETECTORS)
     if name == "grounding_dino":
         from models.teacher.detect.grounding_dino import GROUNDING_DINO, GroundingDino
@@ -64,7 +70,8 @@ def _detector(named: str, threshold: float, device: str, truth: Truth) -> Detect
     return ScriptedDetector(truth)
 
 
-def _segmenter(named: str, device: str, truth: Truth) -> VideoSegmenter:
+def build_segmenter(named: str, device: str, truth: Truth) -> VideoSegmenter:
+    """A segmenter by NAME or NAME=WEIGHTS. Raises InputError for a name or weights that are not there."""
     name, weights = _split(named, SEGMENTERS)
     if name == "sam2":
         from models.teacher.segment.sam2 import DEFAULT, Sam2Segmenter
