@@ -33,10 +33,9 @@ def check_place(root: Path, source: str) -> None:
     """Raises InputError where `root` holds anything but masklets of the same source, which are then replaced."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return
-    if (
-        not (root / DESCRIPTION).is_file()
-        or tree.read_json(root / DESCRIPTION, "a description").get("source") != source
-    ):
+    description = root / DESCRIPTION
+    known = tree.read_json(description, "a description") if description.is_file() else {}
+    if known.get("source") != source:
         raise InputError(f"{root} holds something else than masklets of {source}; give another --out")
 
 

@@ -14,6 +14,7 @@ from scripts.teaching.source import add_source_arguments, open_source
 from util.types import ReferringVideo
 
 if TYPE_CHECKING:
+    from models.teacher.calibration import QualityModel
     from models.teacher.masklet_writer import ExportConfig, Provenance
     from models.teacher.pipeline import Teacher
 
@@ -116,7 +117,7 @@ def _write(
     print(f"rejected sentences and why: {written.folder / 'rejected.jsonl'}")
 
 
-def _calibration(path: Path | None):  # type: ignore[no-untyped-def]
+def _calibration(path: Path | None) -> tuple[QualityModel | None, str]:
     """The fitted quality and its id; nothing where none is given."""
     if path is None:
         return None, ""

@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from util.errors import InputError
 from util.types import ReferringVideo
+
+if TYPE_CHECKING:
+    from datasets.tree import LazyVideos
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +42,7 @@ def open_source(options: argparse.Namespace) -> Sequence[ReferringVideo]:
     return tree.LazyVideos(ids, lambda name: videos.video(place[name]))
 
 
-def _read(options: argparse.Namespace):  # type: ignore[no-untyped-def]
+def _read(options: argparse.Namespace) -> LazyVideos:
     from datasets.check.detect import detect
     from datasets.sources import LAYOUTS, reader
     from datasets.video_folder import SENTENCES, read_video_folder
