@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import tokenizers
 import torch
 from torch import nn
 from transformers import (
     BertConfig,
     BertTokenizer,
+    CLIPImageProcessor,
     CLIPTokenizer,
+    Florence2Config,
+    Florence2ForConditionalGeneration,
+    Florence2Processor,
     GroundingDinoConfig,
     GroundingDinoForObjectDetection,
     GroundingDinoImageProcessorPil,
@@ -24,6 +29,7 @@ from transformers import (
     Owlv2ForObjectDetection,
     Owlv2ImageProcessor,
     Owlv2Processor,
+    PreTrainedTokenizerFast,
     SwinConfig,
 )
 
@@ -129,4 +135,68 @@ def save_owlv2(folder: Path, *, seed: int = 0) -> Path:
     model.save_pretrained(folder)
     tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[], pad_token="!", model_max_length=32)
     Owlv2Processor(Owlv2ImageProcessor(size={"height": 64, "width": 64}), tokenizer).save_pretrained(folder)
+    return folder
+
+
+def save_florence(folder: Path, *, seed: int = 0) -> Path:
+    """A Florence-2 of 32 channels for images of 64 pixels, which are 5 tokens; its words are bytes and locations."""
+    specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    letters = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    backend = tokenizers.Tokenizer(
+        tokenizers.models.BPE({token: place for place, token in enumerate([*specials, *letters])}, [])
+    )
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = tokenizers.decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<s>",
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        extra_special_tokens={"image_token": "<image>"},
+    )
+    tokenizer.add_tokens([*(f"<loc_{place}>" for place in range(1000)), "<poly>", "</poly>", "<sep>"])
+    stages = [1] * 4
+    config = Florence2Config(
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        is_encoder_decoder=True,
+        vision_config={
+            "depths": stages,
+            "patch_size": [7, 3, 3, 3],
+            "patch_stride": [4, 2, 2, 2],
+            "patch_padding": [3, 1, 1, 1],
+            "patch_prenorm": [False, True, True, True],
+            "embed_dim": [8, 8, 16, 16],
+            "num_heads": [1, 1, 2, 2],
+            "num_groups": [1, 1, 2, 2],
+            "window_size": 2,
+            "projection_dim": 32,
+            "max_temporal_embeddings": 4,
+            "max_position_embeddings": 50,
+        },
+        text_config={
+            "model_type": "bart",
+            "vocab_size": len(tokenizer),
+            "d_model": 32,
+            "encoder_layers": 1,
+            "decoder_layers": 1,
+            "encoder_attention_heads": 2,
+            "decoder_attention_heads": 2,
+            "encoder_ffn_dim": 32,
+            "decoder_ffn_dim": 32,
+            "max_position_embeddings": 128,
+            "bos_token_id": 0,
+            "pad_token_id": 1,
+            "eos_token_id": 2,
+            "decoder_start_token_id": 2,
+            "forced_eos_token_id": 2,
+        },
+    )
+    torch.manual_seed(seed)
+    model = Florence2ForConditionalGeneration(config)
+    shake(model, seed, 0.1)
+    model.save_pretrained(folder)
+    side = {"height": 64, "width": 64}
+    images = CLIPImageProcessor(size=side, crop_size=side, do_center_crop=False, image_seq_length=5)
+    Florence2Processor(images, tokenizer).save_pretrained(folder)
     return folder
