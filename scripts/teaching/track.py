@@ -107,7 +107,7 @@ def follow(
         prompts=prompts,
         search=search,
         sweep=SweepConfig(begin=threshold, backward=reverse),
-        merge=MergeConfig(),
+        merge=MergeConfig() if search else MergeConfig(iou=1.0),  # two things that were pointed at stay two
         tick=ticks,
     )
 
