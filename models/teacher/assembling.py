@@ -55,7 +55,7 @@ def assemble(
     ids = sorted(noted)
     keys = {name: noted[name]["key"] for name in ids}
     run = run_key(teacher, config, provenance)
-    key = atomic.sha256(atomic.canonical([run, split, provenance.commit, provenance.calibration, keys]))
+    key = atomic.sha256(atomic.canonical([run, split, provenance.calibration, keys]))
     mark = teacher.work / "export.json"
     if _is_written(mark, key, root):
         return None
