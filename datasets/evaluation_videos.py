@@ -99,6 +99,6 @@ _REF_YOUTUBE_VOS = """
 
 _REF_DAVIS17 = """
     bike-packing blackswan bmx-trees breakdance camel car-roundabout car-shadow cows dance-twirl dog dogs-jump
-    drift-chicane drift-straight goat gold-fish horsejump-high india judo kite-surf lab-coat libby loading mbike-
-    trick motocross-jump paragliding-launch parkour pigs scooter-black shooting soapbox
+    drift-chicane drift-straight goat gold-fish horsejump-high india judo kite-surf lab-coat libby loading
+    mbike-trick motocross-jump paragliding-launch parkour pigs scooter-black shooting soapbox
 """
