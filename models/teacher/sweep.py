@@ -98,20 +98,33 @@ def follow(
     """
     session = segmenter.open(frames)
     try:
-        objects: list[Followed] = []
-        joining = _Joining(session, objects, config)
+        forward = ForwardSweep(session, config)
         for frame in range(len(frames)):
-            live = _step(session, objects, frame, 1, config)
-            for prompt in (prompt for prompt in prompts if prompt.frame == frame):
-                joining.begin_by_hand(prompt, live)
-            joining.join(frame, candidates(frame), live)
+            forward.push(frame, candidates(frame), [prompt for prompt in prompts if prompt.frame == frame])
             tick()
         for frame in range(len(frames) - 1, -1, -1) if config.backward else ():
-            _step(session, objects, frame, -1, config)
+            _step(session, forward.objects, frame, -1, config)
             tick()
-        return objects
+        return forward.objects
     finally:
         session.close()
+
+
+class ForwardSweep:
+    """The sweep forward, a frame at a time. `objects`: those begun so far and not taken out by the caller."""
+
+    def __init__(self, session: SegmenterSession, config: SweepConfig) -> None:
+        self.objects: list[Followed] = []
+        self._session, self._config = session, config
+        self._joining = _Joining(session, self.objects, config)
+
+    def push(self, frame: int, found: Sequence[Candidate], prompts: Sequence[Prompt] = ()) -> dict[int, np.ndarray]:
+        """Go on to the next frame, in which a detector found these; gives the masks, by place, of what is seen."""
+        live = _step(self._session, self.objects, frame, 1, self._config)
+        for prompt in prompts:
+            self._joining.begin_by_hand(prompt, live)
+        self._joining.join(frame, found, live)
+        return live
 
 
 def _step(
