@@ -43,6 +43,7 @@ from util.scoring import ExpressionScore, score_video
 
 KINDS = ("missed", "jitter", "false_boxes", "mask_noise", "id_swaps", "wrong_matches")
 TOGETHER = ("missed", "false_boxes", "id_swaps", "wrong_matches")
+ALL_FOUR = "four together"
 RATES = (0.1, 0.2, 0.4)
 FITTED = 101  # seed of the videos that quality is fitted on, and of their faults
 SCORED = 202
@@ -164,7 +165,7 @@ def cases(videos: int, size: tuple[int, int]) -> tuple[list[Case], list[Case]]:
         other = replace(world, seed=FITTED + n, videos=max(videos // 2, 2))
         fitted.append(Case("all", rate, Faults(**dict.fromkeys(KINDS, rate), seed=FITTED + n), other))
     scored = [Case("none", 0.0, Faults(seed=SCORED), world)]
-    for name, kinds in [*((kind, (kind,)) for kind in KINDS), ("four together", TOGETHER)]:
+    for name, kinds in [(ALL_FOUR, TOGETHER), *((kind, (kind,)) for kind in KINDS)]:
         scored += [Case(name, rate, Faults(**dict.fromkeys(kinds, rate), seed=SCORED), world) for rate in RATES]
     return fitted, scored
 
@@ -196,18 +197,18 @@ def main() -> None:
     options = parser.parse_args()
     fitted, scored = cases(options.videos, tuple(options.size))
     with ProcessPoolExecutor(options.workers) as pool:
-        results = []
-        for case, result in zip([*fitted, *scored], pool.map(run, [*fitted, *scored]), strict=True):
-            results.append(result)
-            print(f"{case.name} {case.rate}: {len(result.masklets)} masklets", file=sys.stderr, flush=True)
-    model, about = fit(results[: len(fitted)])
-    rows = [line(case, result, model) for case, result in zip(scored, results[len(fitted) :], strict=True)]
-    last = {
-        case.rate: result
-        for case, result in zip(scored, results[len(fitted) :], strict=True)
-        if case.faults.missed and case.faults.wrong_matches
-    }
-    foretold = {f"four together, {rate}": calibration(result.masklets, model) for rate, result in last.items()}
+        results = pool.map(run, [*fitted, *scored])
+        model, about = fit(itertools.islice(results, len(fitted)))
+        rows, foretold = [], {}
+        for case, result in zip(scored, results, strict=True):
+            rows.append(line(case, result, model))
+            print(
+                {k: round(v, 3) if isinstance(v, float) else v for k, v in rows[-1].items()},
+                file=sys.stderr,
+                flush=True,
+            )
+            if case.name == ALL_FOUR:
+                foretold[f"{case.name}, {case.rate}"] = calibration(result.masklets, model)
     print(table(rows))
     print(
         table(
@@ -221,7 +222,7 @@ def main() -> None:
     if options.out:
         content = {
             **provenance(), "videos": options.videos, "size": list(options.size),
-            "sentences": len(results[-1].scores["teacher"]), "fitted on": about, "rows": rows,
+            "sentences": len(result.scores["teacher"]), "fitted on": about, "rows": rows,
             "calibration": foretold, "model": model.to_dict(),
         }  # fmt: skip
         print(write_json(options.out / "teacher_faults.json", content))
