@@ -16,6 +16,7 @@ from scripts.teaching.track import read_prompts
 from tests.models.teacher.tiny_models import save_grounding_dino
 from tests.models.teacher.tiny_sam2 import moving_square, save_tiny_sam2
 from util.errors import InputError
+from util.video_writer import VideoWriter
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,24 @@ def test_nothing_to_follow_says_what_to_give(folder: Path, tmp_path: Path, capsy
     words = ["teach", "track", str(folder / "video"), "--out", str(tmp_path), "--device", "cpu"]
     assert main.main(words) == 2
     assert "--text" in capsys.readouterr().err
+
+
+def test_a_video_is_followed_as_if_it_came_live(folder: Path, tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "live.mp4", fps=5) as video:
+        for frame in moving_square(6, (96, 128)):
+            video.write(frame)
+    words = ["teach", "stream", str(tmp_path / "live.mp4"), "--text", "dog.", "--out", str(tmp_path / "out")]
+    words += ["--detector", f"grounding_dino={folder / 'gdino'}", "--segmenter", f"sam2={folder / 'sam2'}"]
+    assert main.main([*words, "--device", "cpu", "--every", "2", "--threshold", "0.1", "--frames", "4"]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "out" / "objects.jsonl").read_text().splitlines()]
+    assert [line["frame"] for line in lines] == [0, 1, 2, 3]
+    assert lines[3]["objects"] and {entry["noun"] for entry in lines[3]["objects"]} == {"dog"}
+    assert len(open_video(tmp_path / "out" / "overlay.mp4")) == 4
+
+
+def test_a_stream_that_gives_nothing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["teach", "stream", str(tmp_path / "none.mp4"), "--text", "dog.", "--device", "cpu"]) == 2
+    assert "gives no picture" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
