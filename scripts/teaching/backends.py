@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from util.errors import InputError
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
     from models.teacher.pipeline import Backends, TeacherConfig
     from models.teacher.scripted import Truth
 
-DETECTORS = ("grounding_dino", "scripted")
+DETECTORS = ("grounding_dino", "mm_grounding_dino", "owlv2", "florence2", "scripted")
 SEGMENTERS = ("sam2", "sam2_package", "scripted")
-MATCHERS = ("scripted",)
+MATCHERS = ("phrase", "region_text", "florence2", "vlm_marks", "external", "scripted")
 PARSERS = ("rules",)
 
 
@@ -61,10 +62,19 @@ def build_backends(options: argparse.Namespace, config: TeacherConfig, videos: S
 def build_detector(named: str, threshold: float, device: str, truth: Truth) -> Detector:
     """A detector by NAME or NAME=WEIGHTS. Raises InputError for a name or weights that are not there."""
     name, weights = _split(named, DETECTORS)
-    if name == "grounding_dino":
-        from models.teacher.detect.grounding_dino import GROUNDING_DINO, GroundingDino
+    if name in ("grounding_dino", "mm_grounding_dino"):
+        from models.teacher.detect.grounding_dino import GROUNDING_DINO, MM_GROUNDING_DINO, GroundingDino
 
-        return GroundingDino(weights or GROUNDING_DINO, device=device, threshold=threshold)
+        default = GROUNDING_DINO if name == "grounding_dino" else MM_GROUNDING_DINO
+        return GroundingDino(weights or default, device=device, threshold=threshold)
+    if name == "owlv2":
+        from models.teacher.detect.owlv2 import OWLV2, Owlv2
+
+        return Owlv2(weights or OWLV2, device=device, threshold=threshold)
+    if name == "florence2":
+        from models.teacher.detect.florence import FLORENCE_2, Florence2
+
+        return Florence2(weights or FLORENCE_2, device=device)
     from models.teacher.scripted import ScriptedDetector
 
     return ScriptedDetector(truth)
@@ -87,7 +97,32 @@ def build_segmenter(named: str, device: str, truth: Truth) -> VideoSegmenter:
 
 
 def _matcher(named: str, detector: Detector, device: str, truth: Truth) -> tuple[str, Matcher]:
-    name, _ = _split(named, MATCHERS)
+    name, weights = _split(named, MATCHERS)
+    if name == "phrase":
+        from models.teacher.detect.grounding_dino import GROUNDING_DINO, GroundingDino
+        from models.teacher.match.phrase import PhraseMatcher
+
+        shared = isinstance(detector, GroundingDino) and weights is None
+        return name, PhraseMatcher(detector if shared else GroundingDino(weights or GROUNDING_DINO, device=device))  # type: ignore[arg-type]
+    if name == "region_text":
+        from models.teacher.match.region_text import SIGLIP_2, RegionTextMatcher
+
+        return name, RegionTextMatcher(weights or SIGLIP_2, device=device)
+    if name == "florence2":
+        from models.teacher.detect.florence import FLORENCE_2, Florence2
+        from models.teacher.match.florence import FlorenceMatcher
+
+        shared = isinstance(detector, Florence2) and weights is None
+        return name, FlorenceMatcher(detector if shared else Florence2(weights or FLORENCE_2, device=device))  # type: ignore[arg-type]
+    if name == "vlm_marks":
+        from models.teacher.match.marks import QWEN, MarksMatcher
+
+        return name, MarksMatcher(weights or QWEN, device=device)
+    if name == "external":
+        from models.teacher.match.external import ExternalMatcher
+
+        scores, _, requests = _needed(weights, "external").partition(",")
+        return name, ExternalMatcher(Path(scores), Path(_needed(requests or None, f"external={scores},REQUESTS")))
     from models.teacher.scripted import ScriptedMatcher
 
     return name, ScriptedMatcher(truth)
