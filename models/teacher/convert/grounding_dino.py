@@ -21,7 +21,8 @@ DELIMITERS = {"[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}  # by these ids 
 _HEADS = 8  # of every attention but Swin's and BERT's; no shape tells it
 _BERT_HEAD = 64  # channels of one head of BERT
 _SWIN = "model.backbone.conv_encoder.model."
-_BUFFERS = ("relative_position_index", "embeddings.position_ids")  # constants, computed anew
+# Constants, computed anew, and the labels of a training trick (denoising) that neither code has at inference
+_UNREAD = ("relative_position_index", "embeddings.position_ids", "label_enc.weight")
 
 # Applied in this order, each wherever it fits.
 _RULES = [
@@ -149,7 +150,7 @@ def rename(original: Mapping[str, Tensor]) -> dict[str, Tensor]:
         key = _STAGE_NORM.sub(
             lambda found: f"{_SWIN}hidden_states_norms.stage{int(found[1]) + 1}.", name.removeprefix("module.")
         )
-        if key.endswith(_BUFFERS):
+        if key.endswith(_UNREAD):
             continue
         for pattern, new in _RULES:
             key = pattern.sub(new, key)

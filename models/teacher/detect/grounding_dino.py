@@ -8,7 +8,7 @@ text, runs once for all phrases.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
-from models.teacher.detect.boxes import clip_box, sort_by_score, suppress
-from models.teacher.detect.phrases import clean_phrase, head_index, word_spans, word_tokens
+from models.teacher.detect.grounding import Grounding, detections_of, read_grounding
+from models.teacher.detect.phrases import clean_phrase
 from models.teacher.detect.text_guard import check_text_positions
 from models.teacher.interfaces import Detection, ModelInfo
 from models.teacher.loading import load_pretrained, load_processor
@@ -30,26 +30,6 @@ MM_GROUNDING_DINO = "openmmlab-community/mm_grounding_dino_tiny_o365v1_goldg_v3d
 
 # Kept by the library for old files: constants that it computes itself, and a layer that nothing reads
 _CONSTANTS = (r"position_ids$", r"relative_position_index$", r"text_backbone\.pooler\.", r"swin\.layernorm\.")
-
-
-@dataclass(frozen=True)
-class Grounding:
-    """Every query's answer to one phrase.
-
-    words          of the phrase, and the place of its head noun
-    boxes_Q4       xyxy in pixels, not cut at the image's border
-    scores_QW      probability of each word, 0..1: the most certain of its tokens
-    """
-
-    words: tuple[str, ...]
-    head: int
-    boxes_Q4: np.ndarray
-    scores_QW: np.ndarray
-
-    @property
-    def head_Q(self) -> np.ndarray:
-        """Probability of the head noun."""
-        return self.scores_QW[:, self.head]
 
 
 class GroundingDino:
@@ -91,16 +71,14 @@ class GroundingDino:
 
     def detect(self, image_HW3: np.ndarray, nouns: Sequence[str]) -> list[Detection]:
         """Boxes of every noun, each asked on its own and thinned by `iou`, the most certain first."""
-        height, width = image_HW3.shape[:2]
-        found = []
-        for noun, grounding in zip(nouns, self.ground(image_HW3, nouns), strict=True):
-            for query in np.flatnonzero(grounding.head_Q > self.threshold):
-                box = clip_box(grounding.boxes_Q4[query], height, width)
-                if box is not None:
-                    certain = grounding.scores_QW[query] > self.text_threshold
-                    phrase = " ".join(word for word, fires in zip(grounding.words, certain, strict=True) if fires)
-                    found.append(Detection(box, float(grounding.head_Q[query]), noun, phrase))
-        return sort_by_score(suppress(found, self.iou))
+        return detections_of(
+            self.ground(image_HW3, nouns),
+            nouns,
+            image_HW3.shape[:2],
+            threshold=self.threshold,
+            text_threshold=self.text_threshold,
+            iou=self.iou,
+        )
 
     @torch.inference_mode()
     def ground(
@@ -121,8 +99,7 @@ class GroundingDino:
                 text, offsets = self._tokens(phrase)
                 output = self.model(**pixels, **{name: value.to(device) for name, value in text.items()})
                 boxes_Q4 = cxcywh_to_xyxy(output.pred_boxes[0].float()) * scale_4
-                probability_QL = output.logits[0].float().sigmoid()
-                answers.append(_answer(phrase, head, offsets, boxes_Q4, probability_QL))
+                answers.append(read_grounding(phrase, head, offsets, boxes_Q4, output.logits[0]))
         finally:
             self.backbone.forget()
         return answers
@@ -175,14 +152,3 @@ class _Once(nn.Module):
         if len(image) != len(self.asked) or any(new is not old for new, old in zip(image, self.asked, strict=True)):
             self.asked, self.answer = image, self.backbone(*image)
         return self.answer
-
-
-def _answer(
-    phrase: str, head: str, offsets: list[tuple[int, int]], boxes_Q4: Tensor, probability_QL: Tensor
-) -> Grounding:
-    spans = word_spans(phrase)
-    words = tuple(phrase[first:last] for first, last in spans)
-    columns = [probability_QL[:, tokens].amax(dim=-1) for tokens in word_tokens(spans, offsets)]
-    return Grounding(
-        words, head_index(words, head), boxes_Q4.cpu().double().numpy(), torch.stack(columns, dim=-1).cpu().numpy()
-    )

@@ -37,7 +37,7 @@ def prompts_of(florence: Florence2, monkeypatch: pytest.MonkeyPatch, answers: li
 @pytest.mark.parametrize(
     ("task", "text"),
     [
-        ("od", "dog<loc_10><loc_20><loc_500><loc_700><loc_6><loc_0><loc_999><loc_999>red car<loc_1><loc_2><loc_9><loc_9>"),
+        ("od", "dog<loc_10><loc_20><loc_500><loc_700><loc_6><loc_0><loc_999><loc_9>car<loc_1><loc_2><loc_9><loc_9>"),
         ("dense_region_caption", "a dog, asleep<loc_10><loc_20><loc_500><loc_700>a car<loc_1><loc_2><loc_90><loc_9>"),
         ("region_proposal", "<loc_10><loc_20><loc_500><loc_700><loc_1><loc_2><loc_90><loc_9>"),
         ("caption_to_phrase_grounding", "A man<loc_10><loc_20><loc_500><loc_700>a dog<loc_1><loc_2><loc_90><loc_9>"),

@@ -12,7 +12,8 @@ from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor, Ber
 
 from models.teacher.detect import text_guard
 from models.teacher.detect.boxes import box_iou
-from models.teacher.detect.grounding_dino import GroundingDino, _answer
+from models.teacher.detect.grounding import read_grounding
+from models.teacher.detect.grounding_dino import GroundingDino
 from models.teacher.detect.phrases import clean_phrase, head_index, word_spans, word_tokens
 from models.teacher.interfaces import Detection
 from tests.models.teacher.tiny_models import save_grounding_dino
@@ -89,10 +90,12 @@ def test_a_score_is_the_head_nouns_and_not_the_loudest_words() -> None:
     probability_QL[0, [1, 6]] = torch.tensor([0.2, 0.9])  # a coat; "coat" is two tokens
     probability_QL[1, [1, 5]] = torch.tensor([0.7, 0.1])  # a man
     probability_QL[:, [0, 7, 8]] = 1.0  # [CLS], the full stop and [SEP] are no words
-    answer = _answer(phrase, "", offsets, torch.zeros(2, 4), probability_QL)
-    np.testing.assert_allclose(answer.head_Q, [0.2, 0.7])
-    np.testing.assert_allclose(answer.scores_QW[:, 4], [0.9, 0.1])
-    np.testing.assert_allclose(_answer(phrase, "coat", offsets, torch.zeros(2, 4), probability_QL).head_Q, [0.9, 0.1])
+    logits_QL = torch.logit(probability_QL)
+    answer = read_grounding(phrase, "", offsets, torch.zeros(2, 4), logits_QL)
+    np.testing.assert_allclose(answer.head_Q, [0.2, 0.7], rtol=1e-6)
+    np.testing.assert_allclose(answer.scores_QW[:, 4], [0.9, 0.1], rtol=1e-6)
+    coat = read_grounding(phrase, "coat", offsets, torch.zeros(2, 4), logits_QL)
+    np.testing.assert_allclose(coat.head_Q, [0.9, 0.1], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

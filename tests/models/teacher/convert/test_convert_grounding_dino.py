@@ -42,6 +42,9 @@ def drawn(name: str, shape: list[int]) -> Tensor:
 def original() -> dict[str, Tensor]:
     weights = {name: drawn(name, shape) for name, shape in GOLDEN["keys"].items()}
     weights["backbone.0.layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(16, 16, dtype=torch.int64)
+    # in the released files, and unexpected to the official code too (IDEA-Research/GroundingDINO#271)
+    weights["bert.embeddings.position_ids"] = torch.arange(64)[None]
+    weights["label_enc.weight"] = torch.zeros(3, 256)
     return {f"module.{name}": value for name, value in weights.items()}
 
 
