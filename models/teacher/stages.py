@@ -71,7 +71,8 @@ class Shard:
 class Stopwatch:
     """Seconds by stage, of those that were run and not found. A stage that asks for another is not charged for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
         self.stage = ""
         self.seconds: dict[str, float] = {}
         self._lent = 0.0  # time of the stages that the current one asked for
@@ -79,11 +80,11 @@ class Stopwatch:
     def run(self, stage: str, work: Callable[[], T]) -> T:
         """`work()`, timed."""
         self.stage, lent, self._lent = stage, self._lent, 0.0
-        began = time.perf_counter()
+        began = self._clock()
         try:
             return work()
         finally:
-            taken = time.perf_counter() - began
+            taken = self._clock() - began
             self.seconds[stage] = self.seconds.get(stage, 0.0) + taken - self._lent
             self._lent = lent + taken
 
