@@ -23,8 +23,10 @@ import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
-from main import main
+from scripts import data
+from scripts import teach as teaching
 from util.report import commit
 
 
@@ -38,14 +40,21 @@ def write_source(folder: Path, videos: int, frames: int = 12) -> Path:
     """A small labelled data set, which scripted models answer from."""
     words = f"--layout mevis --videos {videos} --frames {frames} --size 48x64 --seed 7"
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-        assert main(["data", "synth", "--out", str(folder), *words.split()]) == 0
+        assert command(data, ["synth", "--out", str(folder), *words.split()]) == 0
     return folder
 
 
 def teach(source: Path, out: Path) -> int:
     """The command that is killed."""
     scripted = ["--detector", "scripted", "--segmenter", "scripted", "--matcher", "scripted", "--device", "cpu"]
-    return main(["teach", "run", str(source), "--out", str(out), *scripted])
+    return command(teaching, ["run", str(source), "--out", str(out), *scripted])
+
+
+def command(module: Any, words: list[str]) -> int:
+    """What `main.py` does with a command's words."""
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    return int(module.run(parser.parse_args(words)))
 
 
 def begin(work: Callable[[], int]) -> int:
