@@ -18,7 +18,7 @@ import argparse
 import itertools
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,12 +29,11 @@ import numpy as np
 from datasets.held_frames import HeldFrames
 from datasets.synthetic import SyntheticConfig, SyntheticVideos
 from models.teacher.baseline import Baseline
-from models.teacher.calibration import QualityModel, fit_quality, report
-from models.teacher.judging import EXPORTED
+from models.teacher.calibration import QualityModel, report
+from models.teacher.labelled import Masklet, answer_masks, fit, labelled_masklets
 from models.teacher.parser import RuleParser
-from models.teacher.pipeline import Backends, Taught, Teacher, TeacherConfig
-from models.teacher.quality import FEATURES, plain_weight, weigh
-from models.teacher.resolver import Decision
+from models.teacher.pipeline import Backends, Teacher, TeacherConfig
+from models.teacher.quality import plain_weight, weigh
 from models.teacher.scripted import Faults, ScriptedDetector, ScriptedMatcher, ScriptedSegmenter, Truth
 from models.teacher.stages import Stopwatch
 from util import rle
@@ -63,16 +62,6 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Masklet:
-    """A sentence that was decided on: what was measured of its masklet, and its J (0 where there is no referent)."""
-
-    video: str
-    decision: Decision
-    features: dict[str, float]
-    j: float
-
-
-@dataclass(frozen=True)
 class Result:
     """All of a case: the scores of each method, and the teacher's masklets."""
 
@@ -95,41 +84,13 @@ def run(case: Case) -> Result:
         for number in range(len(videos)):
             video = replace(videos[number], frames=HeldFrames(videos[number].frames))
             taught = teacher.teach(video, Stopwatch())
-            found = score_video(_encoded(teacher_masks(taught)), video)
+            found = score_video(_encoded(answer_masks(taught)), video)
             scores["teacher"] += found
-            masklets += _masklets(taught)
+            masklets += labelled_masklets(taught)
             for name, step in baselines.items():
                 answer = Baseline(parser, detector, segmenter, matcher, step).answer(video)
                 scores[name] += score_video(_encoded(answer), video)
     return Result(scores, masklets)
-
-
-def teacher_masks(taught: Taught) -> np.ndarray:
-    """The masks bool [E, T, H, W] that were decided on; empty for every sentence that was not answered."""
-    tracks = taught.tracks
-    masks_ETHW = np.zeros((len(taught.decisions), tracks.length, *tracks.size), bool)
-    for e, decision in enumerate(taught.decisions):
-        for row, frame in itertools.product(decision.rows if decision.status in EXPORTED else (), range(tracks.length)):
-            masks_ETHW[e, frame] |= tracks.mask(row, frame)
-    return masks_ETHW
-
-
-def _masklets(taught: Taught) -> Iterator[Masklet]:
-    masks_ETHW = teacher_masks(taught)
-    video = taught.video
-    assert video.masks is not None
-    for e, quality in enumerate(taught.qualities):
-        if quality is not None:
-            ids = video.expressions[e].object_ids or ()
-            true_THW = np.stack([video.masks.read(t, ids)[0].any(0) for t in range(len(video.frames))])
-            yield Masklet(video.id, taught.decisions[e], dict(quality.features), volume_j(masks_ETHW[e], true_THW))
-
-
-def volume_j(masks_THW: np.ndarray, true_THW: np.ndarray) -> float:
-    """Mean IoU over the frames in which either mask shows something; 0 where none does."""
-    union_T = (masks_THW | true_THW).sum((1, 2))
-    shared_T = (masks_THW & true_THW).sum((1, 2))
-    return float((shared_T[union_T > 0] / union_T[union_T > 0]).mean()) if union_T.any() else 0.0
 
 
 def line(case: Case, result: Result, model: QualityModel) -> dict[str, Any]:
@@ -170,15 +131,6 @@ def cases(videos: int, size: tuple[int, int]) -> tuple[list[Case], list[Case]]:
     return fitted, scored
 
 
-def fit(results: Iterable[Result]) -> tuple[QualityModel, dict[str, Any]]:
-    """The quality model, and what it was fitted on."""
-    masklets = [masklet for result in results for masklet in result.masklets]
-    rows = np.array([[masklet.features[name] for name in FEATURES] for masklet in masklets], np.float64)
-    j = np.array([masklet.j for masklet in masklets])
-    model = fit_quality(FEATURES, rows, j, [masklet.video for masklet in masklets])
-    return model, {"masklets": len(masklets), "mean J": float(j.mean())}
-
-
 def calibration(masklets: Sequence[Masklet], model: QualityModel) -> dict[str, dict[str, float]]:
     """How well J is foretold by the fitted quality, and by the weight that is used without one."""
     j = [masklet.j for masklet in masklets]
@@ -198,7 +150,9 @@ def main() -> None:
     fitted, scored = cases(options.videos, tuple(options.size))
     with ProcessPoolExecutor(options.workers) as pool:
         results = pool.map(run, [*fitted, *scored])
-        model, about = fit(itertools.islice(results, len(fitted)))
+        masklets = [masklet for result in itertools.islice(results, len(fitted)) for masklet in result.masklets]
+        model = fit(masklets)
+        about = {"masklets": len(masklets), "mean J": float(np.mean([masklet.j for masklet in masklets]))}
         rows, foretold = [], {}
         for case, result in zip(scored, results, strict=True):
             rows.append(line(case, result, model))

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from models.teacher.pipeline import Backends, TeacherConfig
     from models.teacher.scripted import Truth
 
-DETECTORS = ("grounding_dino", "mm_grounding_dino", "owlv2", "florence2", "scripted")
+DETECTORS = (
+    "grounding_dino", "mm_grounding_dino", "owlv2", "florence2", "grounding_dino_package", "cloud", "scripted"
+)  # fmt: skip
 SEGMENTERS = ("sam2", "sam2_package", "scripted")
 MATCHERS = ("phrase", "region_text", "florence2", "vlm_marks", "external", "scripted")
-PARSERS = ("rules",)
+PARSERS = ("rules", "language_model")
 
 
 def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +54,7 @@ def build_backends(options: argparse.Namespace, config: TeacherConfig, videos: S
     device, truth = str(join_world(options.device).device), Truth(videos)
     detector = build_detector(options.detector, config.follow.detect.threshold, device, truth)
     return Backends(
-        _parser(options.parser),
+        _parser(options.parser, device),
         detector,
         build_segmenter(options.segmenter, device, truth),
         dict(_matcher(named, detector, device, truth) for named in options.matcher or MATCHERS[:1]),
@@ -75,6 +77,14 @@ def build_detector(named: str, threshold: float, device: str, truth: Truth) -> D
         from models.teacher.detect.florence import FLORENCE_2, Florence2
 
         return Florence2(weights or FLORENCE_2, device=device)
+    if name == "grounding_dino_package":
+        from models.teacher.detect.grounding_dino_package import GroundingDinoPackage
+
+        return GroundingDinoPackage(_needed(weights, named), device=device, threshold=threshold)
+    if name == "cloud":
+        from models.teacher.detect.cloud import CloudDetector
+
+        return CloudDetector(_needed(weights, named), threshold=threshold)
     from models.teacher.scripted import ScriptedDetector
 
     return ScriptedDetector(truth)
@@ -128,8 +138,12 @@ def _matcher(named: str, detector: Detector, device: str, truth: Truth) -> tuple
     return name, ScriptedMatcher(truth)
 
 
-def _parser(named: str) -> ExpressionParser:
-    _split(named, PARSERS)
+def _parser(named: str, device: str) -> ExpressionParser:
+    name, weights = _split(named, PARSERS)
+    if name == "language_model":
+        from models.teacher.parser_llm import QWEN, LanguageModelParser
+
+        return LanguageModelParser(weights or QWEN, device=device)
     from models.teacher.parser import RuleParser
 
     return RuleParser()
