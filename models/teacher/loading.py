@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -121,7 +121,7 @@ def describe(source: str | Path, folder: Path, backend: str) -> ModelInfo:
     return ModelInfo(backend, str(source), revision, licence(str(source), folder))
 
 
-def weights_hash(paths: Iterator[Path]) -> str:
+def weights_hash(paths: Iterable[Path]) -> str:
     """`sha256:` and the hash of these files' names and contents, in the order of their names."""
     total = hashlib.sha256()
     for path in sorted(paths):

@@ -85,17 +85,28 @@ def convert_grounding_dino(path: str | Path, out: str | Path, *, tokenizer: str 
 
     original = read_original(path)
     config, name = recognise(original, path)
+    words = load_processor(tokenizer_folder(tokenizer, config, path), AutoTokenizer)
+    model = GroundingDinoForObjectDetection(config)
+    _fill(model, rename(original), path)
+    processor = GroundingDinoProcessor(GroundingDinoImageProcessor(), words)
+    write_folder(out, [model, processor], None, source=path, licence="apache-2.0", model=name)
+    return name
+
+
+def tokenizer_folder(tokenizer: str | Path, config: Any, path: str | Path) -> Path:
+    """Where the tokenizer (hub id or folder) of the weights in `path` lies.
+
+    Raises InputError where there is none, and for another than bert-base-uncased's.
+    """
+    from transformers import AutoTokenizer
+
     advice = "name a folder with the tokenizer of bert-base-uncased, or its hub id while online"
     folder = local_folder(str(tokenizer), ("*.json", "*.txt"), what="tokenizer", advice=advice)
     words = load_processor(folder, AutoTokenizer)
     ids = {token: words.convert_tokens_to_ids(token) for token in DELIMITERS}
     if ids != DELIMITERS or len(words) > config.text_config.vocab_size:
         raise InputError(f"{tokenizer} is not the tokenizer of {path}: it has {len(words)} words and {ids}; {advice}")
-    model = GroundingDinoForObjectDetection(config)
-    _fill(model, rename(original), path)
-    processor = GroundingDinoProcessor(GroundingDinoImageProcessor(), words)
-    write_folder(out, [model, processor], None, source=path, licence="apache-2.0", model=name)
-    return name
+    return folder
 
 
 def recognise(original: Mapping[str, Tensor], path: str | Path) -> tuple[Any, str]:
