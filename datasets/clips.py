@@ -71,6 +71,7 @@ class ClipSample:
     boxes_ENT4: Tensor
     states_ENT: Tensor
     objects_EN: Tensor
+    weights_E: Tensor
     identity: str
     neighbours: ClipSample | None = None
 
@@ -212,6 +213,7 @@ def cut_clip(
         boxes_ENT4=torch.stack([slot.boxes_NT4 for slot in slots]),
         states_ENT=torch.stack([slot.states_NT for slot in slots]),
         objects_EN=torch.stack([torch.arange(config.max_objects) < len(e.object_ids or ()) for e in expressions]),
+        weights_E=torch.tensor([expression.weight for expression in expressions]),
         identity=f"{note}: video {video.id}, sentences {named}, frames {index_T.tolist()}, {view}",
     )
 
@@ -238,6 +240,7 @@ def collate(samples: Sequence[ClipSample], divisor: int = DIVISOR) -> ClipBatch:
         states_BENT=torch.stack([sample.states_ENT for sample in samples]),
         objects_BEN=objects_BEN,
         labels_BEN=torch.zeros(objects_BEN.shape, dtype=torch.long),
+        weights_BE=torch.stack([sample.weights_E for sample in samples]),
     )
     return ClipBatch(
         frames_BTCHW=frames_BTCHW,
