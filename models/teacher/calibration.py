@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from util.errors import InputError
 
 FOLDS = 5
-L2 = 1.0  # of the logistic model, on standardised features
+L2 = 10.0  # of the logistic model, on standardised features
 STEPS = 50
 
 

@@ -29,7 +29,7 @@ JUMP = 2.0  # change of area between neighbouring frames, as a factor, that a th
 OF_TRACKS = {
     "detection": True, "support": True, "vote_iou": True, "stability": True, "presence": True, "predicted_iou": True,
     "visible_share": True, "area": True, "redetect_iou": True, "cycle_iou": True,
-    "fragments": False, "area_jump": False, "leap": False, "border": False, "disputed": False,
+    "fragments": False, "area_jump": False, "wobble": False, "leap": False, "border": False, "disputed": False,
 }  # fmt: skip
 OF_DECISIONS = ("match_p", "margin", "vote_share", "absent", "verify")
 FEATURES = (*OF_DECISIONS, *OF_TRACKS)
@@ -90,13 +90,14 @@ def _shape(mask_HW: np.ndarray) -> tuple[float, float]:
 
 
 def _steps(tracks: Tracks, row: int, present: np.ndarray) -> dict[str, float]:
-    """How a track changes from one frame to the next: shares of doubled or halved areas, and the farthest leap.
+    """How a track changes from one frame to the next.
 
-    A leap is what the centre moves, less what it moved before, in square roots of the area.
+    area_jump  share of doubled or halved areas; wobble  mean size of the areas' logarithmic change
+    leap       the farthest: what the centre moves, less what it moved before, in square roots of the area.
     """
     pairs = present[:-1][np.diff(present) == 1] if len(present) > 1 else present[:0]
     if not len(pairs):
-        return {"area_jump": NAN, "leap": NAN}
+        return {"area_jump": NAN, "wobble": NAN, "leap": NAN}
     area = tracks.area_NT[row].astype(np.float64)
     ratio = area[pairs + 1] / area[pairs]
     box = tracks.pixel_boxes_NT4()[row].astype(np.float64)
@@ -106,7 +107,8 @@ def _steps(tracks: Tracks, row: int, present: np.ndarray) -> dict[str, float]:
     before = np.nan_to_num(np.roll(moved, 1, axis=0)[pairs])
     size = np.sqrt(np.maximum(area[pairs] * tracks.size[0] * tracks.size[1], 1.0))
     leap = np.hypot(*(moved[pairs] - before).T) / size
-    return {"area_jump": float(((ratio > JUMP) | (ratio < 1 / JUMP)).mean()), "leap": float(leap.max())}
+    jumps = (ratio > JUMP) | (ratio < 1 / JUMP)
+    return {"area_jump": float(jumps.mean()), "wobble": float(np.abs(np.log(ratio)).mean()), "leap": float(leap.max())}
 
 
 def masklet_features(
