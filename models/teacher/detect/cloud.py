@@ -1,8 +1,8 @@
 """Grounding DINO 1.5, 1.6 and DINO-X behind DeepDataSpace's API: a plug-in that runs only where it is asked for.
 
 Every image it is shown and every noun leave the machine; the weights are closed, each noun of each image is a paid
-call, and the service's terms decide what may be done with the labels. Needs `pip install dds-cloudapi-sdk` and a token
-in DDS_API_TOKEN.
+call that sends the image again, and the service's terms decide what may be done with the labels. Needs
+`pip install dds-cloudapi-sdk` (0.5.3) and a token in DDS_API_TOKEN.
 """
 
 from __future__ import annotations
@@ -32,14 +32,10 @@ PATHS = {  # model -> where it is called
 
 
 class Service(Protocol):
-    """The two calls that are made of the API."""
+    """The one call that is made of the API."""
 
-    def upload(self, path: Path) -> str:
-        """Send a file; the answer is its address."""
-        ...
-
-    def ask(self, path: str, body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-        """Run a task; the answer is its objects, each with `bbox` (xyxy in pixels), `score` and `category`."""
+    def ask(self, path: str, body: Mapping[str, Any], image: Path) -> Sequence[Mapping[str, Any]]:
+        """Run a task on an image file; the answer is its objects with `bbox` (xyxy in pixels), `score`, `category`."""
         ...
 
 
@@ -70,24 +66,22 @@ class CloudDetector:
         if not nouns:
             return []
         height, width = image_HW3.shape[:2]
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "image.png"
-            save_image(path, image_HW3)
-            address = self.service.upload(path)
         found = []
-        for noun in nouns:
-            body = {
-                "model": self.model,
-                "image": address,
-                "prompt": {"type": "text", "text": f"{clean_phrase(noun)}."},
-                "targets": ["bbox"],
-                "bbox_threshold": self.threshold,
-                "iou_threshold": self.iou,
-            }
-            for thing in self.service.ask(PATHS[self.model], body):
-                box = clip_box(thing["bbox"], height, width)
-                if box is not None:
-                    found.append(Detection(box, float(thing["score"]), noun, str(thing.get("category", ""))))
+        with tempfile.TemporaryDirectory() as folder:
+            image = Path(folder) / "image.png"
+            save_image(image, image_HW3)
+            for noun in nouns:
+                body = {
+                    "model": self.model,
+                    "prompt": {"type": "text", "text": f"{clean_phrase(noun)}."},
+                    "targets": ["bbox"],
+                    "bbox_threshold": self.threshold,
+                    "iou_threshold": self.iou,
+                }
+                for thing in self.service.ask(PATHS[self.model], body, image):
+                    box = clip_box(thing["bbox"], height, width)
+                    if box is not None:
+                        found.append(Detection(box, float(thing["score"]), noun, str(thing.get("category", ""))))
         return sort_by_score(suppress(found, self.iou))
 
 
@@ -100,17 +94,14 @@ class _DeepDataSpace:
             raise InputError(f"the cloud detector needs a token; put it into the environment variable {TOKEN}")
         try:
             from dds_cloudapi_sdk import Client, Config
-            from dds_cloudapi_sdk.tasks.v2_task import V2Task
+            from dds_cloudapi_sdk.tasks.v2_task import create_task_with_local_image_auto_resize
         except ImportError as error:
             raise InputError(
                 f"the cloud detector needs `pip install dds-cloudapi-sdk` ({error}); or use --detector grounding_dino"
             ) from error
-        self._client, self._task = Client(Config(token)), V2Task
+        self._client, self._task = Client(Config(token)), create_task_with_local_image_auto_resize
 
-    def upload(self, path: Path) -> str:
-        return str(self._client.upload_file(str(path)))
-
-    def ask(self, path: str, body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-        task = self._task(api_path=path, api_body=dict(body))
+    def ask(self, path: str, body: Mapping[str, Any], image: Path) -> Sequence[Mapping[str, Any]]:
+        task = self._task(path, dict(body), str(image))
         self._client.run_task(task)
-        return list(task.result.get("objects") or [])
+        return list((task.result or {}).get("objects") or [])

@@ -24,17 +24,14 @@ class Fake:
         self.images: list[np.ndarray] = []
         self.asked: list[tuple[str, Mapping[str, Any]]] = []
 
-    def upload(self, path: Path) -> str:
-        self.images.append(cv2.imread(str(path))[..., ::-1])
-        return f"address of {len(self.images)}"
-
-    def ask(self, path: str, body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    def ask(self, path: str, body: Mapping[str, Any], image: Path) -> Sequence[Mapping[str, Any]]:
+        self.images.append(cv2.imread(str(image))[..., ::-1])
         self.asked.append((path, body))
         return self.answers.get(body["prompt"]["text"], [])
 
 
 @pytest.mark.parametrize("model", PATHS)
-def test_an_image_is_sent_once_and_each_noun_asked(model: str) -> None:
+def test_each_noun_is_asked_with_the_image(model: str) -> None:
     things = [
         {"bbox": [-4, 10, 30, 50], "score": 0.4, "category": "dog"},
         {"bbox": [40, 10, 90, 50], "score": 0.7, "category": "something else"},
@@ -46,10 +43,11 @@ def test_an_image_is_sent_once_and_each_noun_asked(model: str) -> None:
         ((40.0, 10.0, 80.0, 50.0), 0.7, "Dog", "something else"),
         ((0.0, 10.0, 30.0, 50.0), 0.4, "Dog", "dog"),
     ]
-    assert len(service.images) == 1 and (service.images[0] == IMAGE).all()
-    assert [(path, body["model"], body["image"]) for path, body in service.asked] == [
-        (PATHS[model], model, "address of 1")
-    ] * 2
+    assert len(service.images) == 2 and all((image == IMAGE).all() for image in service.images)
+    assert [(path, body["model"], body["prompt"]["text"]) for path, body in service.asked] == [
+        (PATHS[model], model, "dog."),
+        (PATHS[model], model, "cat."),
+    ]
 
 
 def test_nothing_is_sent_unasked() -> None:
