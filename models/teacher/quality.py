@@ -3,7 +3,8 @@
 features  of the decision (`match_p`, `margin`, `vote_share`, `absent`); of the tracks as they lie in the store; and
           of checks that ask the models again: on frames the matcher has not seen (`verify`, `redetect_iou`), and by
           following the object back from its far end (`cycle_iou`)
-floors    a feature beyond its floor rejects, whatever the rest says
+floors    a feature beyond its floor rejects, whatever the rest says; where quality was fitted, checks that err
+          themselves have none, because the fit has seen what they are worth
 weight    clip((quality - 0.35) / 0.40, 0, 1), quality the J that a model fitted on labelled videos expects; without
           such a model  match_p * verify * min(1, cycle_iou / 0.8), leaving out what was not measured
 A feature that could not be measured is NaN and stays so.
@@ -38,6 +39,7 @@ FLOORS: Mapping[str, float] = {
     "match_p": 0.35, "verify": 0.3, "redetect_iou": 0.3, "cycle_iou": 0.5, "stability": 0.7, "presence": 0.5,
     "area": 1e-4, "visible_share": 0.05,
 }  # fmt: skip
+ERRING = ("verify", "redetect_iou", "cycle_iou")
 CEILINGS: Mapping[str, float] = {"fragments": 6.0, "area_jump": 0.5}
 
 WORTHLESS, SPAN = 0.35, 0.40  # expected J of weight 0, and how much more has weight 1
@@ -132,7 +134,8 @@ def masklet_features(
 def weigh(decision: Decision, features: Mapping[str, float], model: QualityModel | None) -> Quality:
     """The weight of a masklet that was decided "ok" or "partial"; 0 for what is to be rejected."""
     quality = NAN if model is None else round(model(features), 6)
-    broken = [name for name, least in FLOORS.items() if features[name] < least]
+    floors = {name: least for name, least in FLOORS.items() if model is None or name not in ERRING}
+    broken = [name for name, least in floors.items() if features[name] < least]
     broken += [name for name, most in CEILINGS.items() if features[name] > most]
     if broken:
         return Quality(features, quality, 0.0, f"floor:{broken[0]}")

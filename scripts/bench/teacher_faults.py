@@ -102,15 +102,13 @@ def line(case: Case, result: Result, model: QualityModel) -> dict[str, Any]:
     order = np.argsort(-trust, kind="stable")
     half = len(order) // 2
     kept, dropped = j[order[:half]], j[order[half:]]
-    weighty = np.array([weigh(m.decision, m.features, model).weight > 0 for m in result.masklets])
+    weight = np.array([weigh(m.decision, m.features, model).weight for m in result.masklets])
     return {
         "fault": case.name, "rate": case.rate, "teacher J&F": found["teacher"], "anchor J&F": found["anchor"],
         "continuous J&F": found["continuous"], "decided": len(j) / len(result.scores["teacher"]),
         "J decided": float(j.mean()), "J kept half": float(kept.mean()), "J dropped half": float(dropped.mean()),
         "precision": float((j >= RIGHT).mean()), "precision of kept half": float((kept >= RIGHT).mean()),
-        "share with weight": float(weighty.mean()),
-        "precision with weight": float((j[weighty] >= RIGHT).mean()) if weighty.any() else None,
-        "J with weight": float(j[weighty].mean()) if weighty.any() else None,
+        "share with weight": float((weight > 0).mean()), "J by weight": float((weight * j).sum() / weight.sum()),
         "Spearman": report(trust, j)["spearman"],
     }  # fmt: skip
 

@@ -98,6 +98,9 @@ def test_weights_and_floors() -> None:
         told = weigh(SURE, FINE, lambda features, j=expected: j)
         assert told.weight == pytest.approx(weight) and told.quality == expected
         assert told.reason == ("" if weight else "low_quality")
+    sure_of_itself = lambda features: 0.8  # noqa: E731
+    assert weigh(SURE, FINE | {"cycle_iou": 0.0}, sure_of_itself).weight == 1  # which has seen how that check errs
+    assert weigh(SURE, FINE | {"area": 1e-5}, sure_of_itself).reason == "floor:area"
 
 
 def test_fresh_frames_are_seen_and_unused() -> None:
