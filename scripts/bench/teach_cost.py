@@ -2,10 +2,11 @@
 
     python -m scripts.bench.teach_cost --out docs/benchmarks/teach_cost.json
 
-The video is synthetic; detection and matching are scripted and cost next to nothing. With --weights every object is
-followed by a SAM 2 network as well, whose answers are thrown away for the true ones: its time counts, and there are
-answers to be measured. One sentence is the first of the 16, so it asks for fewer nouns, and fewer objects are followed.
-Seconds are those that the processor worked, which do not depend on what else the machine does.
+The video is synthetic; detection and matching are scripted and cost next to nothing. Every object is followed by a
+network of SAM 2's smallest size as well, with random weights, on images of --side pixels (its own size is 1024); its
+answers are thrown away for the true ones, so its time counts and there are answers to be measured. One sentence is the
+first of the 16: it asks for fewer nouns, so fewer objects are followed, and fewer answers are measured. Seconds are
+those that the processor worked, which do not depend on what else the machine does.
 """
 
 from __future__ import annotations
@@ -21,21 +22,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import Sam2VideoConfig
 
 from datasets.synthetic import SyntheticConfig, SyntheticVideos
 from models.teacher.interfaces import ModelInfo, ObjectFrame, Prompt, SegmenterSession, VideoSegmenter
 from models.teacher.parser import RuleParser
 from models.teacher.pipeline import STAGES, Backends, Teacher, TeacherConfig
 from models.teacher.scripted import ScriptedDetector, ScriptedMatcher, ScriptedSegmenter, Truth
+from models.teacher.segment.sam2 import Sam2Network, Sam2Segmenter
 from models.teacher.stages import Stopwatch
 from util.report import provenance, table, write_json
 from util.types import FrameSource, ReferringVideo
 
 COUNTS = (1, 4, 16)
+SCRIPTED = ModelInfo("scripted", "truth", None, "none")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--weights", help="folder of a SAM 2 that works beside (default: none)")
+    parser.add_argument("--side", type=int, default=256, help="pixels of the network's images (default: %(default)s)")
     parser.add_argument("--frames", type=int, default=24, help="of the video (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="the fastest counts (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="JSON to write")
@@ -78,6 +82,16 @@ class PacedSession:
         self._answers.close()
 
 
+def random_network(side: int) -> Sam2Network:
+    """SAM 2's smallest network (transformers' default) for square images of `side` pixels, a multiple of 64."""
+    config: Any = Sam2VideoConfig(image_size=side, memory_attention_rope_feat_sizes=[side // 16] * 2)
+    config.vision_config.backbone_config.image_size = [side, side]
+    config.vision_config.backbone_feature_sizes = [[side // stride] * 2 for stride in (4, 8, 16)]
+    config.prompt_encoder_config.image_size = side
+    torch.manual_seed(0)
+    return Sam2Network(config).eval()
+
+
 def with_sentences(video: ReferringVideo, count: int) -> ReferringVideo:
     """The video with `count` sentences, its own again and again under new ids."""
     known = [expression for expression in video.expressions if expression.object_ids]
@@ -101,11 +115,7 @@ def run(options: argparse.Namespace) -> int:
     video = SyntheticVideos(config)[0]
     truth = Truth([video])
     truth.locate(video.frames[0])
-    segmenter: VideoSegmenter = ScriptedSegmenter(truth)
-    if options.weights:
-        from models.teacher.segment.sam2 import Sam2Segmenter
-
-        segmenter = Paced(segmenter, Sam2Segmenter.from_pretrained(options.weights))
+    segmenter = Paced(ScriptedSegmenter(truth), Sam2Segmenter(random_network(options.side), SCRIPTED))
     rows = [_row(with_sentences(video, count), truth, segmenter, options.repeats) for count in COUNTS]
     for row in rows:
         row["times one sentence"] = round(row["total"] / rows[0]["total"], 2)
