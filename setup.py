@@ -72,6 +72,9 @@ setup(
         "data": ["h5py>=3.10", "scipy>=1.11"],
         # Grounding DINO is part of transformers
         "teacher": ["sam2>=1.1"],
+        # the original code of Grounding DINO, and the service of its successors: for those who ask for them
+        "groundingdino": ["groundingdino-py>=0.4"],
+        "cloud": ["dds-cloudapi-sdk>=0.5.3"],
         "dev": [
             "fvcore>=0.1.5.post20221221",
             "h5py>=3.10",

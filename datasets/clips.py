@@ -75,6 +75,7 @@ class ClipSample:
     boxes_ENT4: Tensor
     states_ENT: Tensor
     objects_EN: Tensor
+    weights_E: Tensor
     identity: str
     answered_T: Tensor | None = None
     neighbours: ClipSample | None = None
@@ -220,6 +221,7 @@ def cut_clip(
         boxes_ENT4=torch.stack([slot.boxes_NT4 for slot in slots]),
         states_ENT=torch.stack([slot.states_NT for slot in slots]),
         objects_EN=torch.stack([torch.arange(config.max_objects) < len(e.object_ids or ()) for e in expressions]),
+        weights_E=torch.tensor([expression.weight for expression in expressions]),
         identity=f"{note}: video {video.id}, sentences {named}, frames {index_T.tolist()}, {view}",
         answered_T=None if answered is None else torch.from_numpy(answered),
     )
@@ -257,6 +259,7 @@ def collate(samples: Sequence[ClipSample], divisor: int = DIVISOR) -> ClipBatch:
         states_BENT=torch.stack([sample.states_ENT for sample in samples]),
         objects_BEN=objects_BEN,
         labels_BEN=torch.zeros(objects_BEN.shape, dtype=torch.long),
+        weights_BE=torch.stack([sample.weights_E for sample in samples]),
     )
     return ClipBatch(
         frames_BTCHW=frames_BTCHW,

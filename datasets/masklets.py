@@ -5,6 +5,7 @@
     ROOT/SPLIT/mask_dict.json           annotation id -> one COCO RLE or null for each frame
     ROOT/SPLIT/frame_state.json         annotation id -> one letter for each frame: P present, A absent, I ignore
     ROOT/SPLIT/JPEGImages/VIDEO/FRAME.jpg
+    ROOT/SPLIT/quality.jsonl, rejected.jsonl   of a teacher: how each sentence was decided, what was measured, why not
 
 Readers of MeViS take a split as it is. What they cannot know is in the letters: P has a mask, A is a true negative, and
 I carries no loss. A sentence has any number of objects, or, with the status `no_target`, none.
@@ -13,7 +14,8 @@ I carries no loss. A sentence has any number of objects, or, with the status `no
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets import tree
+from datasets import evaluation_videos, tree
 from datasets.mevis import Annotations, RunLengthMasks
 from util import rle
 from util.errors import InputError
@@ -38,8 +40,11 @@ def read_masklets(root: str | Path, split: str = "train") -> tree.LazyVideos:
     for a fault of that video.
     """
     folder = Path(root) / split
-    _read_description(Path(root) / "dataset.json")
+    described = _read_description(Path(root) / "dataset.json")
     videos = tree.read_videos(folder / "meta_expressions.json")
+    if described.get("contaminated") is not True:
+        instead = "a student that trains on them cannot be scored there: make the masklets again without them"
+        evaluation_videos.refuse(videos, evaluation_videos.evaluation_videos(), str(folder), instead)
     tree.require_folder(folder / "JPEGImages", "the frames")
     annotations, states = Annotations(folder / "mask_dict.json"), _States(folder / "frame_state.json")
     annotations.require()
@@ -131,9 +136,19 @@ class StatedMasks(RunLengthMasks):
 
 
 def write_masklets(
-    videos: Iterable[ReferringVideo], root: str | Path, split: str, *, quality: int = tree.JPEG_QUALITY
+    videos: Iterable[ReferringVideo],
+    root: str | Path,
+    split: str,
+    *,
+    quality: int = tree.JPEG_QUALITY,
+    about: Mapping[str, Any] | None = None,
+    more: Mapping[tuple[str, str], Mapping[str, Any]] | None = None,
+    lines: Mapping[str, Callable[[], Iterable[Mapping[str, Any]]]] | None = None,
 ) -> tree.Written:
     """Write videos as a new split of the tree at `root`; `quality` is the JPEGs'.
+
+    about  what dataset.json says beside the counts; more  (video, sentence) -> what its entry says beside the format's
+    lines  file name -> rows of JSON, asked for after the last video; NaN is written as null
 
     Annotation ids are given in the order of (video, object). Sentences without an answer, and videos of one frame, are
     left out. dataset.json comes last, so an interrupted tree is not taken for a whole one; equal videos give equal
@@ -160,7 +175,7 @@ def write_masklets(
         tracks |= {(video.id, place): track for place, track in enumerate(_tracks(video, ids), 1)}
         entries[video.id] = {
             "frames": list(video.frame_names), "size": list(video.frames.size), "fps": round(video.frames.fps, 6),
-            "expressions": {e.id: _expression(e, ids) for e in answered},
+            "expressions": {e.id: {**_expression(e, ids), **(more or {}).get((video.id, e.id), {})} for e in answered},
         }  # fmt: skip
     numbers = {key: number for number, key in enumerate(sorted(tracks))}
     for name, entry in entries.items():
@@ -168,14 +183,17 @@ def write_masklets(
             expression["anno_id"] = [numbers[name, place] for place in expression["obj_id"]]
     count = sum(len(entry["expressions"]) for entry in entries.values())
     counts = {"videos": len(entries), "expressions": count, "masklets": len(tracks)}
+    described |= about or {}  # only now: a lazy list of videos may have added to it
     described["counts"] |= {split: counts}
     for path, content in (
         (folder / "mask_dict.json", {str(numbers[key]): track.runs for key, track in tracks.items()}),
         (folder / "frame_state.json", {str(numbers[key]): track.letters for key, track in tracks.items()}),
         (folder / "meta_expressions.json", {"videos": entries}),
-        (description, described),
     ):
         tree.write_text(path, json.dumps(content, indent=1, sort_keys=True))
+    for file, rows in (lines or {}).items():
+        tree.write_text(folder / tree.plain_name(file, folder), "".join(_line(row) for row in rows()))
+    tree.write_text(description, json.dumps(described, indent=1, sort_keys=True))
     return tree.Written(folder, len(entries), count, tuple(left_out))
 
 
@@ -197,6 +215,11 @@ def _tracks(video: ReferringVideo, ids: Sequence[int]) -> list[_Track]:
             track.runs.append(rle.encode(mask) if mask.any() else None)
             track.letters += "I" if state == IGNORE else "P" if mask.any() else "A"
     return tracks
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    plain = {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
+    return json.dumps(plain, sort_keys=True, allow_nan=False) + "\n"
 
 
 def _expression(expression: Expression, ids: Sequence[int]) -> dict[str, Any]:

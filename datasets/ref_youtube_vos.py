@@ -94,9 +94,14 @@ class LabelMasks:
 
 
 def write_ref_youtube_vos(
-    videos: Iterable[ReferringVideo], root: str | Path, split: str, *, quality: int = tree.JPEG_QUALITY
+    videos: Iterable[ReferringVideo],
+    root: str | Path,
+    split: str,
+    *,
+    quality: int = tree.JPEG_QUALITY,
+    category: str = "object",
 ) -> tree.Written:
-    """Write videos as a new split of the tree at `root`; `quality` is the JPEGs'.
+    """Write videos as a new split of the tree at `root`; `quality` is the JPEGs', `category` what objects are called.
 
     Sentences with several objects or none are left out: the layout has no place for them. The JSON comes last, so an
     interrupted tree is not taken for a whole one. Raises InputError for a split that is there already, objects
@@ -123,7 +128,7 @@ def write_ref_youtube_vos(
             "frames": list(video.frame_names),
             "fps": video.frames.fps,
         }
-        objects[video.id] = {"objects": {str(i): {"category": "object"} for i in ids}}
+        objects[video.id] = {"objects": {str(i): {"category": category} for i in ids}}
     tree.write_json(folder / "meta.json", {"videos": objects})
     tree.write_json(sentences_path(root, split), {"videos": listed})
     return tree.Written(folder, len(listed), sum(len(v["expressions"]) for v in listed.values()), tuple(left_out))

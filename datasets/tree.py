@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,11 +216,25 @@ def new_folder(folder: Path) -> Path:
 
 
 def write_frames(folder: Path, video: ReferringVideo, quality: int) -> None:
-    """All frames of a video as JPEGs under their names."""
+    """All frames of a video as JPEGs under their names. What is a JPEG already is copied, and loses nothing."""
     folder.mkdir(parents=True)
-    for index, name in enumerate(video.frame_names):
+    paths = video.frames.paths if isinstance(video.frames, FolderVideo) else [None] * len(video.frames)
+    for index, (name, path) in enumerate(zip(video.frame_names, paths, strict=True)):
         plain_name(name, folder)
-        Image.fromarray(video.frames[index]).save(folder / f"{name}.jpg", quality=quality, subsampling=0)
+        if path is not None and _is_upright_jpeg(path, video.frames.size):
+            shutil.copyfile(path, folder / f"{name}.jpg")
+        else:
+            Image.fromarray(video.frames[index]).save(folder / f"{name}.jpg", quality=quality, subsampling=0)
+
+
+def _is_upright_jpeg(path: Path, size: tuple[int, int]) -> bool:
+    """Whether any reader sees the file as we do: an RGB JPEG of that size which no EXIF entry turns."""
+    try:
+        with Image.open(path) as image:
+            plain = image.format == "JPEG" and image.mode == "RGB" and image.getexif().get(0x0112, 1) == 1
+            return plain and image.size == size[::-1]
+    except (OSError, ValueError, SyntaxError):
+        return False
 
 
 def write_json(path: Path, content: Any) -> None:

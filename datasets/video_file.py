@@ -28,6 +28,7 @@ class FileVideo:
         path = Path(path)
         if not path.is_file():
             raise InputError(f"no such file: {path}; check the path")
+        self.path = path
         self._reader = _open_reader(path)
         self.fps = float(fps or self._reader.fps)
         self.size: tuple[int, int] = self._reader.read(0).shape[:2]

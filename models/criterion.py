@@ -105,6 +105,9 @@ class Criterion(nn.Module):
     nothing: not in the matched query's losses, and a query without an object is not called wrong in a frame where some
     object of the sentence is not labelled. No-target sentences have only loss_ce and loss_presence.
 
+    A sentence's losses are multiplied by its weight (`Targets.weights_BE`), not what they are divided by: doubt makes a
+    sentence count less, and no other one more.
+
     loss_grounding is the training step's (see `models.grounding`); only its weight is here, with the others.
     """
 
@@ -174,6 +177,7 @@ def class_loss(logits_BETQK: Tensor, truth: GridTargets, queries_BEN: Tensor, al
     free_BEQ = 1 - chosen_BENQ.sum(dim=2)
     counted = torch.einsum("benq,bent->betq", chosen_BENQ, known_BENT)
     counted = counted + free_BEQ[:, :, None] * labelled_BET[..., None]
+    counted = counted * truth.weights_BE[:, :, None, None]
     return (sigmoid_focal(logits, positive, alpha) * counted[..., None]).sum()
 
 
@@ -183,7 +187,7 @@ def box_losses(
     """L1 and 1 - GIoU of the matched queries, summed over objects and the frames that boxes count in."""
     boxes = _of_matched(at_least_float32(boxes_BETQ4), queries_BEN)
     target = truth.boxes_BENT4.to(boxes.dtype)
-    frames = truth.box_frames_BENT(protocol).to(boxes.dtype)
+    frames = truth.box_frames_BENT(protocol).to(boxes.dtype) * truth.weights_BE[:, :, None, None]
     distance = (boxes - target).abs().sum(dim=-1)
     overlap = giou(cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(target))
     return (distance * frames).sum(), ((1 - overlap) * frames).sum()
@@ -198,6 +202,7 @@ def mask_losses(
     pixels = truth.pixels_Bhw[:, None, None, None].to(logits.dtype)
     frames = truth.known_BENT.to(logits.dtype)
     objects = truth.objects_BEN if protocol.mask_norm == "frames" else truth.seen_BEN
+    objects = objects * truth.weights_BE[..., None]
 
     def volume(values: Tensor) -> Tensor:
         """Sum [B, E, N] over what counts of the clip."""
@@ -218,7 +223,8 @@ def presence_loss(presence_BETQ: Tensor, truth: GridTargets, queries_BEN: Tensor
     matched = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * truth.known_BENT
     no_target_BE1 = ~truth.objects_BEN.any(dim=2, keepdim=True)
     absent = F.softplus(logits_BETQ).mean(dim=-1) * no_target_BE1
-    return matched.sum() + absent.sum()
+    weights_BE = truth.weights_BE
+    return (matched * weights_BE[..., None, None]).sum() + (absent * weights_BE[..., None]).sum()
 
 
 def sigmoid_focal(logits: Tensor, target: Tensor, alpha: float) -> Tensor:

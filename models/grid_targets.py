@@ -31,6 +31,7 @@ class GridTargets:
     labels_BEN     int64 class
     rows_BEN       int64 [B, E, slots], the row that each object slot of the given targets went to
     pixels_Bhw     bool, the cells that mask costs and losses count
+    weights_BE     float32, by which a sentence's losses are multiplied
     """
 
     masks_BENThw: Tensor
@@ -41,6 +42,7 @@ class GridTargets:
     labels_BEN: Tensor
     rows_BEN: Tensor
     pixels_Bhw: Tensor
+    weights_BE: Tensor
 
     @property
     def seen_BEN(self) -> Tensor:
@@ -74,6 +76,7 @@ def grid_targets(
         labels_BEN=targets.labels_BEN,
         rows_BEN=rows_BEN,
         pixels_Bhw=_counted_pixels(sizes_B2, grid, protocol),
+        weights_BE=targets.weights_BE,
     )
 
 
@@ -111,6 +114,7 @@ def merge_smallest(targets: Targets, rows: int) -> tuple[Targets, Tensor]:
         states_BENT=torch.cat((kept_states, state[:, :, None]), dim=2),
         objects_BEN=torch.cat((kept_objects, objects.any(dim=2, keepdim=True)), dim=2),
         labels_BEN=torch.cat((kept_labels, labels[:, :, :1]), dim=2),
+        weights_BE=targets.weights_BE,
     )
     return merged, rank_BEN.clamp(max=rows - 1)
 

@@ -73,6 +73,11 @@ class GroundingHead(nn.Module):
         present_BENT = real_BEN1 & (targets.states_BENT == PRESENT)
         labelled_N = ~(real_BEN1 & (targets.states_BENT == IGNORE)).any(dim=2).flatten()
         masks_NHW = (targets.masks_BENTHW & present_BENT[..., None, None]).any(dim=2).flatten(0, 2).float()
+        weights_N = (
+            targets.weights_BE[..., None]
+            .expand(*targets.states_BENT.shape[:2], targets.states_BENT.shape[-1])
+            .flatten()
+        )
         total = maps.logits_NS.new_zeros((), dtype=torch.float32)
         for shares, shape in zip(self.log_shares(maps), maps.shapes, strict=False):
             covered = F.adaptive_avg_pool2d(masks_NHW[:, None], shape).flatten(1)
@@ -81,5 +86,5 @@ class GroundingHead(nn.Module):
             # -inf at padding times a share of 0 would be NaN
             surprise = -(wanted * shares.masked_fill(wanted == 0, 0)).sum(dim=-1)
             entropy = -torch.special.xlogy(wanted, wanted).sum(dim=-1)
-            total = total + ((surprise - entropy) * labelled_N).sum()
+            total = total + ((surprise - entropy) * labelled_N * weights_N).sum()
         return total / LEVELS

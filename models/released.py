@@ -81,7 +81,7 @@ def convert_released(
     tokenizer comes from (None: roberta-base). Only tensors and plain values are read; nothing in the file is run.
     Raises InputError when the file cannot be read, is no such checkpoint, or does not fit key for key.
     """
-    content = _read(Path(path))
+    content = read_torch_file(Path(path))
     model = content.get("model", content)
     arguments = _arguments(content)
     if not isinstance(model, Mapping) or not all(isinstance(value, Tensor) for value in model.values()):
@@ -103,7 +103,11 @@ def convert_released(
     return config, weights, report
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def read_torch_file(path: Path) -> Mapping[str, Any]:
+    """What a .pt or .pth file holds: tensors, plain values and an argparse.Namespace; nothing in it is run.
+
+    Raises InputError when it is missing, cut short, asks for code to be run, or holds no mapping.
+    """
     try:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the storage classes of old files

@@ -88,6 +88,7 @@ class Targets:
     states_BENT   int8 ABSENT / PRESENT / IGNORE
     objects_BEN   bool, True where the slot holds an object (all False: a no-target sentence)
     labels_BEN    int64 class of each object (0 when K = 1)
+    weights_BE    float32, by which a sentence's losses are multiplied (`Expression.weight`); ones where not given
     """
 
     masks_BENTHW: Tensor
@@ -95,6 +96,11 @@ class Targets:
     states_BENT: Tensor
     objects_BEN: Tensor
     labels_BEN: Tensor
+    weights_BE: Tensor = None  # type: ignore[assignment]  # is a tensor from __post_init__ on
+
+    def __post_init__(self) -> None:
+        if self.weights_BE is None:
+            object.__setattr__(self, "weights_BE", torch.ones_like(self.objects_BEN[..., 0], dtype=torch.float32))
 
     def to(self, device: torch.device) -> Targets:
         return Targets(**{k: v.to(device, non_blocking=True) for k, v in vars(self).items()})

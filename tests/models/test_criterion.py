@@ -260,7 +260,7 @@ def test_order_of_queries_and_of_objects_does_not_matter() -> None:
     targets, prediction = _mixed_targets(), random_prediction(2, 3)
     order = torch.tensor([3, 0, 4, 1, 2])
     shuffled = replace(prediction, **{name: getattr(prediction, name)[:, :, :, order] for name in TENSORS})
-    swapped = Targets(**{name: value.flip(2) for name, value in vars(targets).items()})
+    swapped = Targets(**{name: value.flip(2) if value.dim() > 2 else value for name, value in vars(targets).items()})
     expected = Criterion()(prediction, targets, _full_size(targets))
     output = Criterion()(shuffled, swapped, _full_size(targets))
     found = output.match.queries_BEN.flip(2)
@@ -348,3 +348,24 @@ def test_each_loss_touches_only_its_own_output_and_only_matched_queries() -> Non
             if gradient is not None:
                 by_query = gradient.transpose(2, 3)
                 assert not by_query[others].any() and by_query[~others].any()
+
+
+def test_a_sentence_counts_by_its_weight() -> None:
+    """Losses are sums over sentences, so those of weighted ones lie between those of none and of all."""
+    targets = _mixed_targets()
+    prediction = random_prediction(2, 3)
+    counts = Normaliser.from_targets(targets)
+
+    def losses(*weights: float) -> dict[str, Tensor]:
+        weighted = replace(targets, weights_BE=torch.tensor(weights).expand(2, 3))
+        return Criterion()(prediction, weighted, _full_size(targets), counts).losses
+
+    everything = losses(1, 1, 1)
+    plain = Criterion()(prediction, targets, _full_size(targets), counts).losses
+    assert all(torch.equal(everything[name], plain[name]) for name in plain)
+    parts = [losses(*(float(e == only) for e in range(3))) for only in range(3)]
+    mixed = losses(1, 0.25, 0)
+    for name, value in mixed.items():
+        torch.testing.assert_close(value, parts[0][name] + 0.25 * parts[1][name])
+        torch.testing.assert_close(everything[name], sum(part[name] for part in parts))
+    assert sum(part["loss_ce"] > 0 for part in parts) == 3 and parts[2]["loss_mask"] == 0

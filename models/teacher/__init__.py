@@ -1,0 +1,1 @@
+"""Foundation models turn video and sentences into masklets that a student can train on."""

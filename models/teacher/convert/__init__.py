@@ -1,0 +1,1 @@
+"""Original checkpoints of the foundation models, turned into folders that transformers reads."""

@@ -1,0 +1,1 @@
+"""Matchers: how well each track fits each sentence, frame by frame."""

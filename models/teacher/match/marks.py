@@ -1,0 +1,121 @@
+"""A vision-language model as a matcher: numbered outlines in several frames, and a question to answer with yes or no.
+
+All frames go into one question, so a movement can be told. For every track "Is object 3 ...?" is asked, and its score
+is P(yes) / (P(yes) + P(no)) of the answer's first token, all spellings of either word together. Numbers are dealt at
+random, twice, and the scores averaged, since some models like some numbers. Once for each sentence it is asked whether
+the thing is there at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from models.teacher.interfaces import MatchScores, ModelInfo, Parsed, TrackView
+from models.teacher.loading import load_pretrained, load_processor
+from util.drawing import colour_of, outline, text_width, write
+from util.errors import InputError
+
+QWEN = "Qwen/Qwen2.5-VL-7B-Instruct"
+MOST = 12  # marks in an image; more are asked about in several rounds
+NUMBERINGS = 2
+
+MARKED = (
+    "These are {frames} frames of one video, in order. Objects are outlined and numbered; a number stays with its "
+    'object. Is object {number} "{text}"? Answer yes or no.'
+)
+PRESENT = 'These are {frames} frames of one video, in order. Is there "{text}" in it? Answer yes or no.'
+
+
+class MarksMatcher:
+    """A `Matcher`; `source` is a hub id or a folder of a model that answers questions about several images."""
+
+    def __init__(self, source: str | Path = QWEN, *, device: str | torch.device = "cpu") -> None:
+        """Raises InputError where the model's words have no yes or no."""
+        self.model, folder, self._info = load_pretrained(
+            source, AutoModelForImageTextToText, backend="vlm_marks", device=device
+        )
+        self.processor = load_processor(folder, AutoProcessor)
+        self.yes, self.no = (answer_tokens(self.processor.tokenizer, word) for word in ("yes", "no"))
+        if not self.yes or not self.no:
+            raise InputError(f"the words of {source} have no yes and no as one token each; name another model")
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._info
+
+    @property
+    def sees_motion(self) -> bool:
+        return True
+
+    def score(
+        self,
+        video_id: str,
+        images: Mapping[int, np.ndarray],
+        tracks: Sequence[TrackView],
+        expressions: Sequence[Parsed],
+    ) -> MatchScores:
+        """One judgement of all frames, noted in each frame that shows the track."""
+        scores_ENF = np.full((len(expressions), len(tracks), len(images)), np.nan)
+        plain = [images[frame] for frame in images]
+        asked = [PRESENT.format(frames=len(plain), text=parsed.text) for parsed in expressions]
+        absent_E = 1 - np.array([self.agrees(plain, question) for question in asked]).reshape(-1)
+        seen_NF = np.array([[track.presence_T[frame] > 0 for frame in images] for track in tracks], bool)
+        seen_NF = seen_NF.reshape(len(tracks), len(images))
+        said_NE = np.zeros((len(tracks), len(expressions)))
+        draw = np.random.default_rng(0)
+        for _ in range(NUMBERINGS):
+            order = [int(n) for n in draw.permutation(np.flatnonzero(seen_NF.any(1)))]
+            for start in range(0, len(order), MOST):
+                chunk = order[start : start + MOST]
+                pictures = [mark(image, [tracks[n].mask(frame) for n in chunk]) for frame, image in images.items()]
+                for number, n in enumerate(chunk, 1):
+                    for e, parsed in enumerate(expressions):
+                        question = MARKED.format(frames=len(plain), number=number, text=parsed.text)
+                        said_NE[n, e] += self.agrees(pictures, question) / NUMBERINGS
+        for n, e in np.ndindex(said_NE.shape):
+            scores_ENF[e, n, seen_NF[n]] = said_NE[n, e]
+        return MatchScores(scores_ENF, absent_E)
+
+    @torch.inference_mode()
+    def agrees(self, pictures: Sequence[np.ndarray], question: str) -> float:
+        """P(yes) / (P(yes) + P(no)) of the first token of the answer."""
+        content = [*({"type": "image"} for _ in pictures), {"type": "text", "text": question}]
+        prompt = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        inputs = self.processor(text=[prompt], images=list(pictures), return_tensors="pt").to(self.model.device)
+        chances = self.model(**inputs).logits[0, -1].double().softmax(-1)
+        yes, no = float(chances[self.yes].sum()), float(chances[self.no].sum())
+        return yes / (yes + no) if yes + no else 0.5
+
+
+def answer_tokens(tokenizer: object, word: str) -> list[int]:
+    """Ids of the tokens that spell `word` alone, in any case and with or without a space before it."""
+    found = set()
+    for spelled in (word, word.capitalize(), word.upper()):
+        for text in (spelled, f" {spelled}"):
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"]  # type: ignore[operator]
+            if len(ids) == 1 and tokenizer.decode(ids).strip().lower() == word:  # type: ignore[attr-defined]
+                found.add(int(ids[0]))
+    return sorted(found)
+
+
+def mark(image_HW3: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
+    """The image with every mask outlined and numbered from 1, at the point farthest from its border."""
+    marked = image_HW3.copy()
+    for number, mask in enumerate(masks, 1):
+        outline(marked, mask, colour_of(number - 1))
+    height = max(8, min(marked.shape[:2]) // 20)
+    for number, mask in enumerate(masks, 1):
+        if mask.any():
+            depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+            y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+            width = text_width(str(number), height)
+            left, top = max(0, int(x) - width // 2), max(0, int(y) - height // 2)
+            marked[max(0, top - 2) : top + height + 2, max(0, left - 2) : left + width + 2] = 0  # a plate to read it on
+            write(marked, str(number), left, top, height, (255, 255, 255))
+    return marked
