@@ -109,7 +109,7 @@ def line(case: Case, result: Result, model: QualityModel) -> dict[str, Any]:
         "J decided": float(j.mean()), "J kept half": float(kept.mean()), "J dropped half": float(dropped.mean()),
         "precision": float((j >= RIGHT).mean()), "precision of kept half": float((kept >= RIGHT).mean()),
         "share with weight": float((weight > 0).mean()), "J by weight": float((weight * j).sum() / weight.sum()),
-        "Spearman": report(trust, j)["spearman"],
+        "Spearman": report(trust, j)["spearman"] if np.ptp(j) > 0 else None,
     }  # fmt: skip
 
 
