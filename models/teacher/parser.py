@@ -108,6 +108,8 @@ def _run(tokens: Sequence[str], start: int) -> tuple[list[str], int]:
             continue
         if word in words.STOPS or word in words.NEGATIONS:
             break
+        if found and tokens[end + 1 : end + 2] == ["than"]:  # "the dog faster than the cat"
+            break
         if named and (words.is_participle(word) or word.endswith("ly") or (words.verb(word) and _third(word, found))):
             break
         if named and (word in ("left", "right") or word in words.DETERMINERS):

@@ -95,12 +95,19 @@ def test_every_text_has_an_answer(text: str) -> None:
 
 
 def test_the_synthetic_language_is_understood() -> None:
+    """The noun is the first one said, the number what stands before it."""
     shapes = {"circle", "square", "triangle", "star", "cross", "ring"}
+    plural = {shape + ("es" if shape == "cross" else "s"): shape for shape in shapes}
+    nouns = plural | {shape: shape for shape in shapes}
+    nouns |= dict.fromkeys(("one", "ones", "object", "objects", "thing", "things"), "object")
+    numbers = {"two": ("k", 2), "both": ("k", 2), "three": ("k", 3), "all": ("many", None), "every": ("many", None)}
     for text in SyntheticVideos.all_sentences():
         parsed = RuleParser().parse(text)
-        named = shapes & set(text.split())
-        assert parsed.noun == (named.pop() if named else "object"), text
-        assert parsed.cardinality == "one" or "leaving and coming" in text
+        said = text.split()
+        place = next(n for n, word in enumerate(said) if word in nouns)
+        number = next((numbers[word] for word in said[:place] if word in numbers), ("one", None))
+        assert parsed.noun == nouns[said[place]], text
+        assert (parsed.cardinality, parsed.k) == number, text
 
 
 def test_plurals() -> None:
