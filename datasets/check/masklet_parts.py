@@ -41,8 +41,7 @@ def _description(path: Path, split: str, entries: dict[str, Any], masklets: int)
     true = {"videos": len(entries), "expressions": sentences, "masklets": masklets}
     counted = described.get("counts", {}).get(split)
     if counted != true:
-        # nothing reads the counts, so nothing refuses them
-        yield note("inconsistent", f"{path} counts {counted} in {split}, but there are {true}; {AGAIN}")
+        yield _wrong(f"{path} counts {counted} in {split}, but there are {true}; {AGAIN}")
 
 
 def _sizes(path: Path, entries: dict[str, Any], videos: Sequence[ReferringVideo]) -> Iterator[Finding]:

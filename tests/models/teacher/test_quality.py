@@ -22,7 +22,7 @@ from models.teacher.scripted import Faults, ScriptedDetector, ScriptedMatcher, S
 from models.teacher.stages import Stopwatch
 from util.scoring import true_masks
 
-VIDEOS = SyntheticVideos(SyntheticConfig(seed=7, videos=4, frames=12, height=48, width=80, no_target=0.3))
+VIDEOS = SyntheticVideos(SyntheticConfig(seed=7, videos=6, frames=12, height=48, width=80, no_target=0.3))
 TRUTH = Truth(VIDEOS, range(1, 9))
 NAN = float("nan")
 SURE = Decision("0", "ok", (0,), "one", p=0.9, margin=0.5, votes=5, frames=6)
