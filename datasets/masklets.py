@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from datasets import evaluation_videos, tree
+from datasets.masklet_rows import require_rows
 from datasets.mevis import Annotations, RunLengthMasks
 from util import rle
 from util.errors import InputError
@@ -36,17 +37,21 @@ _LETTERS = {"A": ABSENT, "P": PRESENT, "I": IGNORE}
 def read_masklets(root: str | Path, split: str = "train") -> tree.LazyVideos:
     """The videos of a split, in the order of their ids; `object_ids` are the annotation ids.
 
-    Raises InputError for another schema, when a file of the split is missing or malformed as a whole, and at an index
-    for a fault of that video.
+    Raises InputError for another schema, models or data without a stated licence, counts that are not those of the
+    split, rows of quality that contradict the sentences, when a file of the split is missing or malformed as a whole,
+    and at an index for a fault of that video.
     """
     folder = Path(root) / split
-    described = _read_description(Path(root) / "dataset.json")
+    description = Path(root) / "dataset.json"
+    described = _read_description(description)
     videos = tree.read_videos(folder / "meta_expressions.json")
+    count = _counted(description, described, split, videos)
+    require_rows(folder / "quality.jsonl", videos)
     if described.get("contaminated") is not True:
         instead = "a student that trains on them cannot be scored there: make the masklets again without them"
         evaluation_videos.refuse(videos, evaluation_videos.evaluation_videos(), str(folder), instead)
     tree.require_folder(folder / "JPEGImages", "the frames")
-    annotations, states = Annotations(folder / "mask_dict.json"), _States(folder / "frame_state.json")
+    annotations, states = _Masklets(folder / "mask_dict.json", count), _States(folder / "frame_state.json")
     annotations.require()
     return tree.LazyVideos(sorted(videos), partial(_video, folder, videos, annotations, states))
 
@@ -56,7 +61,32 @@ def _read_description(path: Path) -> dict[str, Any]:
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA or not isinstance(content.get("counts", {}), dict):
         raise InputError(f"{path} has the schema {schema!r}, and {SCHEMA} is read here; make the masklets again")
+    tags, models = content.get("licence_tags"), content.get("models")
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise InputError(
+            f"{path} has no licence_tags, a list of words, so that nobody can tell what may be done with the masklets; "
+            "make the masklets again"
+        )
+    for model in models if isinstance(models, list) else [None]:
+        licence = model.get("licence") if isinstance(model, dict) else None
+        if not isinstance(licence, str) or not licence:
+            raise InputError(f"{path}: a model states no licence ({model!s:.99}); make the masklets again")
     return content
+
+
+def _counted(path: Path, described: dict[str, Any], split: str, videos: dict[str, Any]) -> int:
+    """How many masklets the split is said to have. Raises InputError when its videos or sentences are miscounted."""
+    counted = described.get("counts", {}).get(split)
+    masklets = counted.get("masklets") if isinstance(counted, dict) else None
+    kept = (entry.get("expressions") if isinstance(entry, dict) else None for entry in videos.values())
+    sentences = sum(len(expressions) for expressions in kept if isinstance(expressions, dict))
+    true = {"videos": len(videos), "expressions": sentences, "masklets": masklets}
+    if counted != true or isinstance(masklets, bool) or not isinstance(masklets, int):
+        raise InputError(
+            f"{path} counts {counted!s:.99} in {split}, where there are {len(videos)} videos and {sentences} "
+            "expressions; make the masklets again"
+        )
+    return masklets
 
 
 def _video(
@@ -70,6 +100,9 @@ def _video(
     names = tuple(entry["frames"])
     images = tree.require_folder(folder / "JPEGImages" / video, "the frames of this video")
     frames = tree.frames_of(images, names, float(fps))
+    if entry.get("size") != list(frames.size):
+        said = f"{entry.get('size')!s:.99}"
+        raise InputError(f"{path}: video {video} has the size {said}, but its frames another size, {list(frames.size)}")
     expressions = tuple(
         _read_expression(key, value, f"{path}: video {video}, expression {key}")
         for key, value in entry["expressions"].items()
@@ -87,6 +120,27 @@ def _read_expression(key: str, entry: dict[str, Any], where: str) -> Expression:
         raise InputError(f"{where} has the weight {weight!r}; a weight is a number from 0 to 1")
     object_ids = tuple(dict.fromkeys(tree.whole_number(i, f"{where}, anno_id") for i in ids))
     return Expression(key, entry["exp"], object_ids, entry.get("type"), float(weight))
+
+
+class _Masklets(Annotations):
+    """mask_dict.json of `count` masklets, numbered from 0."""
+
+    def __init__(self, path: Path, count: int) -> None:
+        super().__init__(path)
+        self._count = count
+
+    @cached_property
+    def content(self) -> dict[str, list[Any]]:
+        content = super().content
+        expected = set(map(str, range(self._count)))
+        if content.keys() != expected:
+            one = min(content.keys() ^ expected)
+            fault = "is missing" if one in expected else "is not expected"
+            raise InputError(
+                f"{self.path} has {len(content)} annotations: annotation {one:.50} of {self._count}, numbered from 0, "
+                f"{fault}; make the masklets again"
+            )
+        return content
 
 
 class _States:
@@ -113,8 +167,13 @@ class StatedMasks(RunLengthMasks):
         self._states, self._length = states, len(frames)
 
     def read(self, index: int, object_ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Masks bool [N, H, W] and states int8 [N]. Raises InputError for a mask that contradicts its letter."""
+        """Masks bool [N, H, W] and states int8 [N]. Raises InputError for a mask that contradicts its letter, or is
+        a mask of nothing: where an object is not seen there is null."""
         masks, seen = super().read(index, object_ids)
+        for object_id, state in zip(object_ids, seen, strict=True):
+            if state == ABSENT and self.annotations.content[str(object_id)][index] is not None:
+                where = f"{self.annotations.path}: annotation {object_id}, frame {index}"
+                raise InputError(f"{where} is a mask of nothing, where null belongs; make the masklets again")
         states = np.array([self._state(index, object_id) for object_id in object_ids], np.int8)
         wrong = np.flatnonzero((states != IGNORE) & (states != seen))
         if wrong.size:

@@ -11,7 +11,6 @@ from datasets import tree
 from datasets.check.findings import Finding, fault, note, some
 from datasets.check.frame_sets import compare_a2d, compare_jhmdb, compare_refcoco
 from datasets.check.listing import readable, unlisted, unlisted_frames
-from datasets.check.masklet_parts import compare_masklets
 from datasets.mevis import RunLengthMasks
 from datasets.ref_youtube_vos import LabelMasks, sentences_path
 from util.errors import InputError
@@ -135,11 +134,6 @@ _MEVIS_PARTS = (
 )  # fmt: skip
 
 
-def _masklets(root: Path, split: str, videos: Sequence[ReferringVideo]) -> Iterator[Finding]:
-    yield from _mevis(root, split, videos)
-    yield from compare_masklets(root, split, videos)
-
-
 def _mixed_ids(entries: dict[str, object], key: str, path: Path) -> Iterator[Finding]:
     """A note when ids are text in one place of a file and numbers in another: `"1" == 1` is false in most readers."""
     types: Counter[str] = Counter()
@@ -157,7 +151,7 @@ _COMPARE: dict[str, Callable[[Path, str, Sequence[ReferringVideo]], Iterator[Fin
     "ref_youtube_vos": _ref_youtube_vos,
     "ref_davis17": _ref_davis17,
     "mevis": _mevis,
-    "masklets": _masklets,
+    "masklets": _mevis,
     "a2d": compare_a2d,
     "jhmdb": compare_jhmdb,
     "refcoco": compare_refcoco,

@@ -144,14 +144,9 @@ def read_one(video: ReferringVideo) -> None:
 
 
 def check_agrees(tree: tuple[str, Path, str], bad: set[int] | None, messages: list[str], where: str) -> None:
-    """`data check` finds a fault in what cannot be read, and none in the rest.
-
-    But for what is said of masklets beside what their reader needs: sizes, models, licences, counts.
-    """
+    """`data check` finds a fault in what cannot be read, and none in the rest."""
     kind, root, split = tree
     report = check(root, kind=kind, split=split, workers=1)
-    if kind == "masklets" and not messages:
-        return
     assert report.faulty == bool(messages), f"{where}: {messages} but\n{report.page()}"
 
 
