@@ -31,8 +31,8 @@ def sha256(content: bytes | str) -> str:
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """`content` at `path`, flushed to the disk, in one step; missing folders are made."""
+def write_bytes(path: Path, content: bytes) -> Path:
+    """`content` at `path`, which is returned, flushed to the disk, in one step; missing folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + PARTIAL)
     with unfinished.open("wb") as file:
@@ -41,6 +41,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
     unfinished.replace(path)
     flush(path.parent)
+    return path
 
 
 def swap_folder(unfinished: Path, final: Path) -> None:

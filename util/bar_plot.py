@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from util.drawing import PALETTE
+from util.report import write_figure
 
 
 def save_bar_groups(path: Path, panels: Mapping[str, Mapping[str, Mapping[str, float]]], unit: str) -> None:
@@ -29,10 +30,7 @@ def save_bar_groups(path: Path, panels: Mapping[str, Mapping[str, Mapping[str, f
         axis.set_ylabel(unit)
     handles = [axes[0].bar(0, 0, color=_colour(n)) for n in range(len(names))]
     figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 8), frameon=False, fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, dpi=110, format="png")
-    partial.replace(path)
+    write_figure(path, figure)
 
 
 def _panel(axis: Any, groups: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> None:

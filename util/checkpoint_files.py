@@ -9,9 +9,7 @@ process that dies at any point leaves the previous checkpoint and at most a `.tm
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from util.atomic import FULL, flush, swap_folder
 from util.errors import InputError
 
 STATE = "state.json"
@@ -48,8 +47,7 @@ def write_checkpoint(
         for stem, named in tensors.items():
             _write_tensors(unfinished / f"{stem}.safetensors", named)
         _write_text(unfinished / STATE, json.dumps({"step": step, **state}))
-        _flush(unfinished)
-        _replace_folder(unfinished, final)
+        swap_folder(unfinished, final)
         for name in ("last", "best")[: 1 + best]:
             point(root, name, final, step=step)
     except (OSError, SafetensorError) as error:
@@ -92,12 +90,12 @@ def point(root: Path, name: str, folder: Path, **facts: float | int | str) -> No
     unfinished = root / f".{name}.tmp"
     _write_text(unfinished, json.dumps({"folder": folder.name, **facts}))
     unfinished.replace(root / name)
-    _flush(root)
+    flush(root)
 
 
 def remove_unfinished(root: Path) -> None:
     """Delete what a killed process left half-written."""
-    for path in root.glob("step_*.tmp"):
+    for path in (*root.glob("step_*.tmp"), *root.glob(".step_*.stale")):
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -113,42 +111,19 @@ def _prune(root: Path, keep: int) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _replace_folder(unfinished: Path, final: Path) -> None:
-    """Rename; a checkpoint of the same step, left from before a resume at an earlier one, makes room."""
-    if final.exists():
-        stale = final.with_suffix(".stale.tmp")
-        shutil.rmtree(stale, ignore_errors=True)
-        final.rename(stale)
-        unfinished.rename(final)
-        shutil.rmtree(stale, ignore_errors=True)
-    else:
-        unfinished.rename(final)
-    _flush(final.parent)
-
-
 def _write_tensors(path: Path, named: dict[str, Tensor]) -> None:
     save_file({name: tensor.detach().contiguous() for name, tensor in named.items()}, path)
-    _flush(path)
+    flush(path)
 
 
 def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
-    _flush(path)
-
-
-def _flush(path: Path) -> None:
-    """Wait until the file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    flush(path)
 
 
 def _explain(error: Exception, final: Path) -> str:
     # safetensors reports the system's error number only in its text
-    full = {errno.ENOSPC, errno.EDQUOT}
-    if getattr(error, "errno", None) in full or any(f"os error {number}" in str(error) for number in full):
+    if getattr(error, "errno", None) in FULL or any(f"os error {number}" in str(error) for number in FULL):
         return (
             f"no space left on the disk for the checkpoint {final}; earlier checkpoints are intact. Free some space "
             "(or lower keep_checkpoints) and run the same command again to go on from the last one"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import platform
@@ -12,9 +13,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+from util.atomic import write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -69,25 +75,23 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> Path:
     """Write indented JSON, whole or not at all; makes the folder."""
-    return _write(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    return write_bytes(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def write_figure(path: Path, figure: Figure) -> Path:
+    """Write a figure of matplotlib as PNG, whole or not at all; makes the folder."""
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=110, format="png")
+    return write_bytes(path, picture.getvalue())
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     """Write rows with a header, columns in the order of the first row, whole or not at all; makes the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
-        writer.writeheader()
-        writer.writerows(rows)
-    return partial.replace(path)
-
-
-def _write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    return partial.replace(path)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [])
+    writer.writeheader()
+    writer.writerows(rows)
+    return write_bytes(path, text.getvalue().encode())
 
 
 def _program() -> str:

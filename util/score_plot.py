@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from util.report import write_figure
+
 SIZES = (0.01, 0.05, 0.2)  # shares of the frame that part tiny, small, medium and large objects
 _NAMES = ("under 1 %", "1 to 5 %", "5 to 20 %", "over 20 %")
 _COLOUR, _MEAN = "#9dbcd9", "#c44e3b"
@@ -39,10 +41,7 @@ def save_score_plot(path: Path, rows: Sequence[dict[str, Any]], metric: str) -> 
     _bars(figure.add_subplot(grid[0, 1]), types, overall, f"{metric} by type of sentence")
     ordered = {name: sizes[name] for name in _NAMES if name in sizes}
     _bars(figure.add_subplot(grid[1, 1]), ordered, overall, f"{metric} by object size (share of the frame)")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, dpi=110, format="png")
-    return partial.replace(path)
+    return write_figure(path, figure)
 
 
 def _grouped(rows: Sequence[dict[str, Any]], key: str, metric: str) -> dict[str, list[float]]:

@@ -13,6 +13,7 @@ from scripts.evidence.rows import HARD, TRAININGS
 from scripts.evidence.tables import COMING_AND_GOING, KEYED, Finished, binned
 from util.bar_plot import save_bar_groups
 from util.drawing import PALETTE
+from util.report import write_figure
 
 COMPARED = ("forced", "clip", "timeless", "clip-timeless")
 BOUNDS = (*SINGLE_FRAME, "static-track")  # with the rows above no more bars than there are colours
@@ -104,7 +105,4 @@ def _lines(path: Path, panels: Mapping[str, Mapping[str, Points]], x: str, order
         axis.set_xlabel(x)
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(fontsize=8, frameon=False, ncols=2, loc="best")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, dpi=110, format="png")
-    return partial.replace(path)
+    return write_figure(path, figure)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,10 @@ from datasets.clips import ClipConfig
 from datasets.loader import DataConfig, train_batches
 from datasets.sources import SourceConfig
 from datasets.synthetic import SyntheticConfig, SyntheticVideos
-from engine import TrainConfig
-from models.criterion import Criterion
+from engine import TrainConfig, ValidationConfig, optimise, start
 from models.inference import Inference, InferenceConfig, evaluating
 from models.segmenter import Segmenter
-from models.start import sentences_of, start_segmenter, start_tokenizer
-from models.training_step import TrainingStep, accumulate
 from util.distributed import World
-from util.optimization import build_optimizer, clip_gradients, learning_rate_share, parameter_groups, set_learning_rates
-from util.repro import stop_unless_finite
-from util.training_state import seed_everything
 from util.types import Expression
 
 # what of the network is switched on: (motion, space_time)
@@ -80,26 +74,27 @@ def learning_curve(
 ) -> dict[str, Any]:
     """Train a variant of `config`'s network and return its curve: accuracy by step, by family at the end, and times.
 
-    config: whose model and optimiser are taken. folder: for the tokenizer. Raises InputError for a loss that is not
-    finite.
+    config: whose model and optimiser are taken. folder: for the tokenizer and the log. Raises InputError for a loss
+    that is not finite.
     """
-    seed_everything(config.seed)
-    motion, space_time = VARIANTS[variant]
-    model = replace(
-        config.model, grounding=True, motion=motion, space_time=space_time, tracking="none", time=False, presence=False
-    )
     held_out = SyntheticVideos(replace(WORLD, seed=HELD_OUT, videos=schedule.videos))
-    tokenizer = start_tokenizer(model.text, folder, None, sentences_of([SyntheticVideos(WORLD)], 500))
-    segmenter = start_segmenter(model, tokenizer)
+    run = start(
+        _run_config(config, variant, schedule, folder / variant), World(0, 1, torch.device("cpu")), grounding_only=True
+    )
     curve: list[dict[str, float]] = []
     asked: list[Asked] = []
     began = time.perf_counter()
-    for step, loss in _train(config, segmenter, schedule, folder):
-        if step % schedule.every == 0 or step == schedule.steps:
-            asked = ask(segmenter, held_out, schedule.frames)
+    for batch in train_batches(run.config.data, per_rank=schedule.batch):
+        optimise(run, batch)
+        if run.step % schedule.every == 0 or run.step == schedule.steps:
+            loss = run.losses.drain(run.world)["loss_grounding"]
+            asked = ask(run.segmenter, held_out, schedule.frames)
             right = float(np.mean([one.right for one in asked]))
-            curve.append({"step": step, "loss": round(loss, 4), "right": round(right, 4)})
-            say(f"{variant}: step {step} of {schedule.steps}, loss {loss:.3f}, right {100 * right:.1f} %")
+            curve.append({"step": run.step, "loss": round(loss, 4), "right": round(right, 4)})
+            say(f"{variant}: step {run.step} of {schedule.steps}, loss {loss:.3f}, right {100 * right:.1f} %")
+        if run.step == schedule.steps:
+            break
+    run.log.close()
     return {
         "variant": variant, "about": ABOUT[variant], "schedule": vars(schedule), "seed": config.seed,
         "sentences": len(asked), "chance": round(float(np.mean([one.chance for one in asked])), 4), "curve": curve,
@@ -107,32 +102,25 @@ def learning_curve(
     }  # fmt: skip
 
 
-def _train(config: TrainConfig, segmenter: Segmenter, schedule: Schedule, folder: Path) -> Iterator[tuple[int, float]]:
-    """(step, mean loss of the last steps) after every optimizer step."""
+def _run_config(config: TrainConfig, variant: str, schedule: Schedule, folder: Path) -> TrainConfig:
+    """A run of the part before the encoder alone, from random weights."""
+    motion, space_time = VARIANTS[variant]
+    model = replace(
+        config.model, grounding=True, motion=motion, space_time=space_time, tracking="none", time=False, presence=False
+    )
     # left and right stay what they are: one way of saying less to learn
     transform = replace(config.data.clip.transform, flip=0.0)
     spread = ClipConfig(
         frames=schedule.frames, expressions=WORLD.expressions, max_objects=2, min_skip=schedule.spacing,
         max_skip=schedule.spacing, transform=transform,
     )  # fmt: skip
-    data = DataConfig((SourceConfig(synthetic=WORLD),), spread, workers=0, seed=config.seed)
-    optim = replace(config.optim, lr=schedule.lr, lr_backbone=schedule.lr, lr_text_encoder=schedule.lr)
-    optimizer = build_optimizer(parameter_groups(segmenter.named_parameters(), optim), optim)
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    module = TrainingStep(segmenter, Criterion(config.criterion), amp=False, grounding_only=True)
-    world, losses = World(0, 1, segmenter.device), []
-    for step, batch in enumerate(train_batches(data, per_rank=schedule.batch), 1):
-        set_learning_rates(optimizer, learning_rate_share(step - 1, schedule.steps, optim))
-        optimizer.zero_grad(set_to_none=True)
-        parts = accumulate(module, batch, None, world, micro_batch=schedule.batch)
-        norm = clip_gradients(parameters, optim.clip_norm)
-        found = [(part.batch, float(part.losses["loss"])) for part in parts]
-        stop_unless_finite(found, float(norm), world, folder=folder / "not_finite", tensors={})
-        optimizer.step()
-        losses.append(float(parts[0].losses["loss_grounding"]))
-        yield step, float(np.mean(losses[-schedule.every :]))
-        if step == schedule.steps:
-            return
+    return replace(
+        config, model=model, data=DataConfig((SourceConfig(synthetic=WORLD),), spread, workers=0, seed=config.seed),
+        optim=replace(config.optim, lr=schedule.lr, lr_backbone=schedule.lr, lr_text_encoder=schedule.lr),
+        validation=ValidationConfig(), grounding=None, weights=None, steps=schedule.steps, epochs=None,
+        batch=schedule.batch, micro_batch=schedule.batch, ema_decay=None, output_dir=folder, device="cpu",
+        resume="never",
+    )  # fmt: skip
 
 
 def ask(segmenter: Segmenter, videos: SyntheticVideos, frames: int) -> list[Asked]:

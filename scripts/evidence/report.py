@@ -25,6 +25,7 @@ from scripts.evidence.tables import (
     size_table,
     training_table,
 )
+from util.atomic import write_bytes
 from util.errors import InputError
 from util.report import table
 
@@ -66,10 +67,8 @@ def write_report(results: Results, document: Path) -> list[Path]:
     if not document.is_file():
         raise InputError(f"{document} is not there; it holds the markers between which the tables go")
     text = document.read_text(encoding="utf-8")
-    partial = document.with_name(document.name + ".partial")
-    partial.write_text(filled(text, found), encoding="utf-8")
     pictures = save_plots(results.folder.parent, found)
-    return [partial.replace(document), *pictures]
+    return [write_bytes(document, filled(text, found).encode()), *pictures]
 
 
 def filled(text: str, found: Finished) -> str:

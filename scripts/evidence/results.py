@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from util.atomic import write_bytes
+
 State = Literal["done", "missing", "out of date"]
 
 
@@ -71,10 +73,7 @@ class Results:
 def _write(path: Path, content: Mapping[str, Any]) -> Path:
     """JSON with each entry on a line of its own, and each split of a table of splits."""
     lines = [f"{json.dumps(name)}: {_entry(value)}" for name, value in content.items()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-    return partial.replace(path)
+    return write_bytes(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
 
 
 def _entry(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import main
 from datasets.synthetic.baselines import BASELINES
 from datasets.synthetic.scenes import SPLITS
+from util.report import ROOT
 
 SMALL = ["--videos", "2", "--size", "48x80"]
 
@@ -28,14 +30,19 @@ def evaluated(folder: Path, *words: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    assert main.main(["world", "--out", str(folder), *SMALL, "--processes", "1"]) == 0
+    words = ["world", "--out", str(folder), *SMALL, "--processes", "1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", [str(ROOT / "main.py"), *words])
+        assert main.main(words) == 0
     return folder
 
 
 def test_the_report_has_every_split_with_its_sheet(report: Path) -> None:
     found = json.loads((report / "world.json").read_text())
     assert set(found["splits"]) == set(SPLITS)
-    assert found["command"].startswith("python ")
+    assert found["command"] == shlex.join(
+        ["python", "main.py", "world", "--out", str(report), *SMALL, "--processes", "1"]
+    )
     for split, by_control in found["splits"].items():
         assert cv2.imread(str(report / f"{split}.png")) is not None
         plain = by_control["none"]
