@@ -14,8 +14,9 @@ import numpy as np
 from torch import Tensor
 
 from models.clip_mode import segment_clips
+from models.election import FirstPass, elect
 from models.inference import Inference, InferenceConfig, clean_sentences, evaluating, overlap
-from models.propagation import Key, propagate
+from models.propagation import Key
 from models.segmenter import Segmenter
 from models.soft_masks import SoftMasks
 from models.windows import FeatureCache
@@ -51,14 +52,6 @@ class VideoResult:
     def frame_masks(self, frame: int) -> np.ndarray:
         """Masks of one frame, bool [E, H, W]."""
         return np.stack([rle.decode(masks_T[frame]) for masks_T in self.masks])
-
-
-@dataclass(frozen=True)
-class FirstPass:
-    """What pass 1 says of each sentence and frame: frame score and presence, [E, T]."""
-
-    scores_ET: np.ndarray
-    presence_ET: np.ndarray
 
 
 def segment_video(
@@ -101,11 +94,9 @@ def segment_video(
             cache = cache or FeatureCache(inference, frames, text)
             assert _read_alike(cache.inference.config, inference.config)
             first = score_frames(inference, cache, len(cleaned), report)
-            chosen = [given.get(e) or choose_key(first, e, inference.presence_below) for e in range(len(cleaned))]
-            count = _counter("tracking", report, first)
-            masks, presence_ET = propagate(inference, cache, cleaned, chosen, count, soft)
-            scores_ET = first.scores_ET
-            key_E = np.array([-1 if key is None else key.frame for key in chosen])
+            elected = elect(inference, cache, cleaned, first, given, _counter("tracking", report, first), soft)
+            masks, presence_ET, scores_ET = elected.masks, elected.presence_ET, first.scores_ET
+            key_E = elected.key_E
     return VideoResult(tuple(sentences), frames.size, masks, scores_ET, presence_ET, key_E, str(inference.config.mode))
 
 
@@ -125,7 +116,8 @@ def open_video(
 
 def _read_alike(one: InferenceConfig, other: InferenceConfig) -> bool:
     """Whether the first pass reads a video in the same way under both; both resolved."""
-    free = {name: getattr(other, name) for name in ("frame_score", "presence_below", "patience", "rekey_margin")}
+    decided_later = ("frame_score", "presence_below", "keys", "reference_gap", "patience", "rekey_margin")
+    free = {name: getattr(other, name) for name in decided_later}
     return replace(one, **free) == other
 
 
@@ -153,14 +145,6 @@ def score_frames(inference: Inference, cache: FeatureCache, sentences: int, repo
         neighbours[[0, -1]] = 1
         scores_ET *= (overlaps_ET[:, :-1] + overlaps_ET[:, 1:]) / neighbours
     return FirstPass(scores_ET, presence_ET)
-
-
-def choose_key(first: FirstPass, sentence: int, presence_below: float) -> Key | None:
-    """The best-scoring frame in which the referent is present, the earliest of equals; None when there is none."""
-    present = first.presence_ET[sentence] >= presence_below
-    if not present.any():
-        return None
-    return Key(int(np.where(present, first.scores_ET[sentence], -np.inf).argmax()))
 
 
 def _checked_keys(

@@ -52,6 +52,7 @@ class Reference:
 class SentenceState:
     """All that is remembered of one sentence between two frames.
 
+    references good frames, in the order in which they were read: what the coming frames can be told
     missed     frames since the referent was last found
     key_score  frame score of the frame that tracking began from (streams)
     recent     features of the last frames, for the first pass of a stream, which sees only the past
@@ -60,24 +61,49 @@ class SentenceState:
 
     sentence: str
     text: TextFeatures
-    reference: Reference | None = None
+    references: deque[Reference] = field(default_factory=deque)
     missed: int = 0
     key_score: float = 0.0
     recent: deque[ExpressionFeatures] = field(default_factory=deque)
     previous: Tensor | None = None
+
+    def told(self, frame: int, gap: int) -> Reference | None:
+        """What this frame is told: the latest good one `gap` frames away or more, else the first; None: not tracked."""
+        self._forget(frame, gap)
+        return self.references[0] if self.references else None
+
+    def remember(self, reference: Reference, gap: int) -> None:
+        """A good frame more; forgets those that no coming frame will be told."""
+        self.references.append(reference)
+        self._forget(reference.frame, gap - 1)
+
+    def _forget(self, frame: int, gap: int) -> None:
+        while len(self.references) > 1 and abs(frame - self.references[1].frame) >= gap:
+            self.references.popleft()
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What became of a sentence in a frame: the finished mask bool [H, W], the presence behind it, and its origin.
 
-    `logits_hw` is the mask before it was finished; None where there is none, or the mask was given.
+    `logits_hw` is the mask before it was finished; None where there is none, or the mask was given. `agreement` is its
+    overlap with what the first pass says here, 0..1, measured where several keys are tried.
     """
 
     mask_HW: np.ndarray
     presence: float
     origin: Literal["key", "tracked", "found", "absent"]
     logits_hw: Tensor | None = None
+    agreement: float = 1.0
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """E sentences tracked through a video: masks [E][T], presence and agreement with the first pass [E, T], 0..1."""
+
+    masks: list[list[rle.RLE]]
+    presence_ET: np.ndarray
+    agreement_ET: np.ndarray
 
 
 def start(
@@ -89,7 +115,9 @@ def start(
     finished = mask_HW if mask_HW is not None else inference.finish(answer.logits_hw[None])[0]
     soft = inference.as_reference(finished) if given else inference.handed_on(answer.logits_hw, finished)
     state.missed = 0
-    state.reference = Reference(frame, now, soft, pixels_CHW.clone()) if inference.tracks else None
+    state.references.clear()
+    if inference.tracks:
+        state.references.append(Reference(frame, now, soft, pixels_CHW.clone()))
     if given:
         return Outcome(finished, 1.0, "key")
     return Outcome(finished, answer.presence, "key", answer.logits_hw)
@@ -102,39 +130,55 @@ def advance(
     """One frame on for every state. `now` holds its features with each sentence (T = 1), `first` the answers without
     tracking, `scores` their frame scores in a stream (None: the key was chosen with the whole video in view).
     """
-    tracked = _track(inference, states, now)
+    tracked = _track(inference, states, now, frame)
     chosen = [
         _follow(inference, states[n], tracked.get(n), first[n], None if scores is None else scores[n])
         for n in range(len(states))
     ]
     found = [answer.logits_hw for answer, _ in chosen if answer is not None]
     finished = iter(inference.finish(torch.stack(found)) if found else ())
+    agreement = _agreement(inference, [answer for answer, _ in chosen], first)
     outcomes = []
     for n, (answer, origin) in enumerate(chosen):
         if answer is None:
             presence = (tracked.get(n) or first[n]).presence
-            outcomes.append(Outcome(np.zeros(inference.source, bool), presence, origin))
+            outcomes.append(Outcome(np.zeros(inference.source, bool), presence, origin, agreement=0.0))
             continue
         mask_HW = next(finished)
         states[n].missed = 0
         if inference.tracks:
             soft = inference.handed_on(answer.logits_hw, mask_HW)
-            states[n].reference = Reference(frame, take(now, [n], [0]), soft, pixels_CHW.clone())
-        outcomes.append(Outcome(mask_HW, answer.presence, origin, answer.logits_hw))
+            if origin == "found":
+                states[n].references.clear()
+            reference = Reference(frame, take(now, [n], [0]), soft, pixels_CHW.clone())
+            states[n].remember(reference, inference.config.reference_gap)
+        outcomes.append(Outcome(mask_HW, answer.presence, origin, answer.logits_hw, agreement[n]))
     return outcomes
 
 
-def _track(inference: Inference, states: Sequence[SentenceState], now: ExpressionFeatures) -> dict[int, Answer]:
+def _agreement(inference: Inference, chosen: Sequence[Answer | None], first: Sequence[Answer]) -> dict[int, float]:
+    """Overlap of each chosen mask with the first pass's; 1 for all where nobody asks (one copy from the device)."""
+    pairs = {n: (answer, first[n]) for n, answer in enumerate(chosen) if answer is not None}
+    if inference.config.keys == 1 or not pairs:
+        return dict.fromkeys(pairs, 1.0)
+    ours, theirs = (torch.stack([pair[side].logits_hw for pair in pairs.values()]) for side in (0, 1))
+    return dict(zip(pairs, overlap(ours, theirs, inference.config.threshold).tolist(), strict=True))
+
+
+def _track(
+    inference: Inference, states: Sequence[SentenceState], now: ExpressionFeatures, frame: int
+) -> dict[int, Answer]:
     """The answers of the sentences that have a reference, one decode for all that share its frame."""
-    groups: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+    groups: dict[tuple[int, tuple[int, ...]], list[tuple[int, Reference]]] = {}
     for n, state in enumerate(states):
-        if state.reference is not None:
+        told = state.told(frame, inference.config.reference_gap)
+        if told is not None:
             # given masks are finer than predicted ones
-            groups.setdefault((state.reference.frame, tuple(state.reference.mask_hw.shape)), []).append(n)
+            groups.setdefault((told.frame, tuple(told.mask_hw.shape)), []).append((n, told))
     network = inference.segmenter
     answers = {}
-    for group in groups.values():
-        references = [reference for n in group if (reference := states[n].reference) is not None]
+    for members in groups.values():
+        group, references = [n for n, _ in members], [told for _, told in members]
         memory = network.track(
             join([reference.features for reference in references], "expressions"),
             torch.stack([reference.mask_hw for reference in references])[None, :, None],
@@ -156,11 +200,11 @@ def _follow(
         if score is None or not _better_key(inference, state, tracked, first, score):
             return tracked, "tracked"
         return first, "found"
-    if state.reference is not None:
+    if state.references:
         state.missed += 1
         if state.missed <= inference.config.patience:
             return None, "absent"
-        state.reference = None
+        state.references.clear()
     if first.presence < below:
         return None, "absent"
     state.key_score = score or 0.0
@@ -181,8 +225,8 @@ def _better_key(inference: Inference, state: SentenceState, tracked: Answer, fir
 def propagate(
     inference: Inference, cache: FeatureCache, sentences: Sequence[str], keys: Sequence[Key | None],
     report: Callable[[int], None], soft: SoftMasks | None = None,
-) -> tuple[list[list[rle.RLE]], np.ndarray]:  # fmt: skip
-    """Masks [E][T] and presence [E, T], walking from each sentence's key to the end, then to the beginning.
+) -> Tracks:  # fmt: skip
+    """Walk from each sentence's key to the end, then to the beginning.
 
     A sentence without a key (None) is absent everywhere. Under the protocol `skipped`, the frames next to the key keep
     their first-pass mask and are not tracked from (spec 2.6). `report` is told of finished masks, a few at a time;
@@ -191,17 +235,17 @@ def propagate(
     frames = len(cache.frames)
     nothing = rle.encode(np.zeros(inference.source, bool))
     masks_ET = [[nothing] * frames for _ in sentences]
-    presence_ET = np.zeros((len(sentences), frames), np.float32)
+    presence_ET, agreement_ET = (np.zeros((len(sentences), frames), np.float32) for _ in range(2))
     for direction in (1, -1):
         for e, frame, outcome in _walk(inference, cache, sentences, keys, direction):
             if outcome.mask_HW.any():
                 masks_ET[e][frame] = rle.encode(outcome.mask_HW)
             if soft is not None and outcome.logits_hw is not None:
                 soft.keep(e, frame, outcome.logits_hw)
-            presence_ET[e, frame] = outcome.presence
+            presence_ET[e, frame], agreement_ET[e, frame] = outcome.presence, outcome.agreement
             report(1)
     report(frames * sum(key is None for key in keys))
-    return masks_ET, presence_ET
+    return Tracks(masks_ET, presence_ET, agreement_ET)
 
 
 def _walk(

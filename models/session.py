@@ -115,7 +115,7 @@ class VideoSession:
         if not self.segmenter.config.motion:
             return self.segmenter.encode_video(pixels, torch.tensor([[time]], device=inference.device))
         self._before.append((pixels, time))
-        clip = [self._before[0], self._before[-1]][-len(self._before) :]
+        clip = [self._before[0], self._before[-1]] if len(self._before) > 1 else [self._before[0]]
         times = torch.tensor([[then for _, then in clip]], device=inference.device)
         video = self.segmenter.encode_video(torch.cat([shown for shown, _ in clip], 1), times)
         return video.gather_frames(torch.tensor([[len(clip) - 1]], device=inference.device))

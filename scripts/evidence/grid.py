@@ -8,11 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from models.inference import InferenceConfig
 from scripts.evidence import analysis
 from scripts.evidence.exam import SEED, Exam
 from scripts.evidence.results import Results, State
 from scripts.evidence.rows import Row, chosen_rows
-from scripts.evidence.training import TrainingRun, hash_of, training_run
+from scripts.evidence.training import TrainingRun, hash_of, inference_of, training_run
 from util.config import load_config, read_config
 from util.errors import InputError
 
@@ -53,7 +54,22 @@ class Grid:
 
     def key(self, row: Row, training: TrainingRun) -> str:
         """A hash of everything that a row's numbers follow from, the code and the seed aside."""
-        return hash_of([training.key, answer_key(row), exam_key(self.exam)])
+        return hash_of([training.key, self.answer_key(row), exam_key(self.exam)])
+
+    @cached_property
+    def inference(self) -> InferenceConfig:
+        """How networks are asked unless a row says otherwise."""
+        from engine import TrainConfig
+
+        return load_config(TrainConfig, self.base).validation.inference
+
+    def answer_key(self, row: Row) -> str:
+        """A hash of how a row asks its network."""
+        return hash_of([self.asked(row), row.key, row.tracking])
+
+    def asked(self, row: Row) -> dict[str, Any]:
+        """What the base config and the row say about inference."""
+        return inference_of(read_config(self.base)) | dict(row.inference)
 
     @property
     def bounds_key(self) -> str:
@@ -85,11 +101,6 @@ class Grid:
                 "trained here": f"{sum(run.finished for run in runs)} of {len(runs)}", "seeds": states,
             })  # fmt: skip
         return lines
-
-
-def answer_key(row: Row) -> str:
-    """A hash of how a row asks its network."""
-    return hash_of([dict(row.inference), row.key, row.tracking])
 
 
 def exam_key(exam: Exam) -> str:

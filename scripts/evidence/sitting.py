@@ -16,11 +16,10 @@ import torch
 
 from datasets.synthetic import SyntheticVideos
 from datasets.synthetic.scenes import SPLITS, Split
-from models.inference import InferenceConfig
 from scripts.evidence.analysis import Trace, analyse
 from scripts.evidence.bounds import bounds_of
-from scripts.evidence.exam import Candidate, Exam
-from scripts.evidence.grid import Grid, Work, answer_key, exam_key
+from scripts.evidence.exam import Candidate
+from scripts.evidence.grid import Grid, Work, exam_key
 from scripts.evidence.rows import Row
 from scripts.evidence.training import TrainingRun, check, curve, facts, train
 from util.distributed import World
@@ -68,33 +67,29 @@ class Sitting:
     def _ask(self, run: TrainingRun, rows: Mapping[str, Row]) -> bool:
         """Ask what has not been asked yet; every video is read once for all rows."""
         from models.checkpoint import load_segmenter
-        from scripts.segment import stored_settings
 
         open_: dict[Split, dict[str, Row]] = {}
         for split in SPLITS:
             for name, row in rows.items():
-                if not _answers(run, row, self.grid.exam, split).is_file():
+                if not _answers(self.grid, run, row, split).is_file():
                     open_.setdefault(split, {})[name] = row
         if not open_:
             return True
         segmenter = load_segmenter(str(run.model), device=self.device)
-        inference = stored_settings(str(run.model))
         for split, asked in open_.items():
             if time.monotonic() >= self.deadline:
                 return False
-            self._ask_split(segmenter, inference, run, asked, split)
+            self._ask_split(segmenter, run, asked, split)
         return True
 
-    def _ask_split(
-        self, segmenter: Segmenter, inference: InferenceConfig, run: TrainingRun, rows: Mapping[str, Row], split: Split
-    ) -> None:
+    def _ask_split(self, segmenter: Segmenter, run: TrainingRun, rows: Mapping[str, Row], split: Split) -> None:
         videos = SyntheticVideos(self.grid.exam.world_of(split))
 
         def answered(number: int) -> list[list[Trace]]:
             video = videos[number]
             if not video.expressions:
                 return [[] for _ in rows]
-            candidate = Candidate(segmenter, video, inference)
+            candidate = Candidate(segmenter, video, self.grid.inference)
             return [candidate.traces(row) for row in rows.values()]
 
         began = time.monotonic()
@@ -103,15 +98,15 @@ class Sitting:
         seconds = time.monotonic() - began
         for place, row in enumerate(rows.values()):
             numbers = analyse([trace for video in found for trace in video[place]])
-            write_json(_answers(run, row, self.grid.exam, split), numbers)
+            write_json(_answers(self.grid, run, row, split), numbers)
         say(f"  {split}: {len(videos)} videos, {len(rows)} rows, {seconds:.1f} s")
 
     def _write(self, name: str, row: Row, run: TrainingRun) -> Path:
         grid = self.grid
-        paths = {split: _answers(run, row, grid.exam, split) for split in SPLITS}
+        paths = {split: _answers(grid, run, row, split) for split in SPLITS}
         about = {
             "row": name, "about": row.about, "key": grid.key(row, run), "training": facts(run, grid.base),
-            "asked": {"inference": dict(row.inference), "key": row.key, "tracking": row.tracking,
+            "asked": {"inference": grid.asked(row), "key": row.key, "tracking": row.tracking,
                       "videos": grid.videos},
             "made": provenance(self.device),
         }  # fmt: skip
@@ -120,9 +115,9 @@ class Sitting:
         return grid.results.write(name, run.seed, content)
 
 
-def _answers(run: TrainingRun, row: Row, exam: Exam, split: Split) -> Path:
+def _answers(grid: Grid, run: TrainingRun, row: Row, split: Split) -> Path:
     """Where the numbers of a row on a split wait for those of the other splits."""
-    return run.folder / "answers" / f"{answer_key(row)}-{exam_key(exam)}-{split}.json"
+    return run.folder / "answers" / f"{grid.answer_key(row)}-{exam_key(grid.exam)}-{split}.json"
 
 
 def say(message: str) -> None:

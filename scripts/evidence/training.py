@@ -57,14 +57,13 @@ class TrainingRun:
 def training_run(name: str, seed: int, base: Path, out: Path) -> TrainingRun:
     """The training `name` of the grid on the config file `base`. Raises InputError when that is not a config.
 
-    The key is a hash of what the file and the changes say, seeds left out: it stays when a new option is added to
-    the code whose default does as before, and changes with everything that is written down. Trainings of one seed that
-    differ only behind the encoder share their grounding stage.
+    The key is a hash of what the file and the changes say of training, seeds left out: it stays when a new option is
+    added to the code whose default does as before, and changes with everything that is written down. Trainings of one
+    seed that differ only behind the encoder share their grounding stage.
     """
     changes = TRAININGS[name].changes
     said = read_config(base, changes)
-    sort = {key: value for key, value in said.items() if key not in _INCIDENTAL}
-    key = hash_of(sort)
+    key = hash_of({name: value for name, value in _without_inference(said).items() if name not in _INCIDENTAL})
     folder = out / f"{name}-{key}" / f"seed{seed}"
     config = said | {"seed": seed, "output_dir": str(folder), "data": said.get("data", {}) | {"seed": 1000 + seed}}
     if said.get("grounding"):
@@ -72,6 +71,19 @@ def training_run(name: str, seed: int, base: Path, out: Path) -> TrainingRun:
         stage = hash_of({key: value for key, value in before.items() if key not in _OF_THE_SECOND_STAGE})
         config["grounding"] = said["grounding"] | {"folder": str(out / f"grounding-{stage}" / f"seed{seed}")}
     return TrainingRun(name, seed, config, key, folder)
+
+
+def inference_of(said: dict[str, Any]) -> dict[str, Any]:
+    """How a config's networks are asked, as far as it says so."""
+    return dict((said.get("validation") or {}).get("inference") or {})
+
+
+def _without_inference(said: dict[str, Any]) -> dict[str, Any]:
+    """A config as far as it says what is trained."""
+    validation = {name: value for name, value in (said.get("validation") or {}).items() if name != "inference"}
+    return {name: value for name, value in said.items() if name != "validation"} | (
+        {"validation": validation} if validation else {}
+    )
 
 
 def hash_of(content: Any) -> str:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from models.election import FirstPass, choose_key
 from models.inference import Inference, mask_confidence, network_size, overlap
-from models.key_frame import FirstPass, InferenceConfig, VideoResult, choose_key, open_video, segment_video
+from models.key_frame import InferenceConfig, VideoResult, open_video, segment_video
 from models.soft_masks import SoftMasks
 from models.windows import FeatureCache, blocks, spread_over, windows_of
 from tests.fakes import SIZE, FakeSegmenter, Squares, agree, moving

@@ -19,7 +19,7 @@ from datasets.synthetic.scenes import SPLITS
 from engine import TrainConfig
 from models.inference import InferenceConfig
 from scripts.evidence import sitting
-from scripts.evidence.grid import Grid, answer_key
+from scripts.evidence.grid import Grid
 from scripts.evidence.results import Results
 from scripts.evidence.rows import HARD, QUESTIONS, ROWS, TRAININGS
 from scripts.evidence.sitting import Sitting
@@ -46,13 +46,14 @@ def grid(folder: Path, **changes: Any) -> Grid:
 # ---- the grid
 
 
-def test_rows_and_trainings_belong_together() -> None:
+def test_rows_and_trainings_belong_together(tmp_path: Path) -> None:
     assert {row.training for row in ROWS.values()} == set(TRAININGS)
     assert {name for rows in QUESTIONS.values() for name in rows} == set(ROWS)
     assert set(HARD) < set(SPLITS)
+    of = grid(tmp_path)
     for row in ROWS.values():
-        from_dict(InferenceConfig, dict(row.inference))
-    asked = [(row.training, answer_key(row)) for row in ROWS.values()]
+        from_dict(InferenceConfig, of.asked(row))
+    asked = [(row.training, of.answer_key(row)) for row in ROWS.values()]
     assert len(set(asked)) == len(asked), "two rows are the same experiment"
 
 
@@ -149,7 +150,7 @@ def test_rows_are_asked_once_and_reported(
 
     assert work_off(of, names) and not of.missing(names, [0])  # nothing is left to do
     of.results.path("forced", 0).unlink()
-    pattern = f"answers/{answer_key(ROWS['forced'])}-*-swap.json"
+    pattern = f"answers/{of.answer_key(ROWS['forced'])}-*-swap.json"
     next(of.training(ROWS["forced"], 0).folder.glob(pattern)).unlink()
     capsys.readouterr()
     assert work_off(of, names)
