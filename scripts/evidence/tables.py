@@ -14,7 +14,18 @@ from scripts.evidence.bounds import SINGLE_FRAME
 from scripts.evidence.rows import HARD, QUESTIONS, ROWS, TRAININGS
 
 Line = dict[str, Any]
-KEYED = ("forced", "unforced", "teacher", "corrupted", "rgb", "timeless", "key-first", "key-best", "true-key")
+KEYED = (
+    "forced",
+    "unforced",
+    "teacher",
+    "corrupted",
+    "rgb",
+    "timeless",
+    "key-first",
+    "key-best",
+    "true-key",
+    "true-key-next",
+)
 COMING_AND_GOING = ("late", "reentry")
 
 

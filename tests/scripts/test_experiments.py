@@ -30,17 +30,19 @@ from util.errors import InputError
 from util.report import ROOT
 
 
-def base_config(folder: Path, **changes: Any) -> Path:
+def base_config(folder: Path, inference: dict[str, Any] | None = None, **changes: Any) -> Path:
     config = micro_dict(folder / "unused", **{"steps": 6, **changes})
     config["data"]["sources"][0]["synthetic"] |= {"split": "mixed", "videos": 4}
-    config["validation"] = {"inference": {"window": 3, "short_side": 32, "max_side": 48}}
+    config["validation"] = {"inference": {"window": 3, "short_side": 32, "max_side": 48} | (inference or {})}
     path = folder / "base.yaml"
     path.write_text(json.dumps(config))
     return path
 
 
-def grid(folder: Path, **changes: Any) -> Grid:
-    return Grid(base_config(folder, **changes), folder / "out", Results(folder / "evidence" / "results"), videos=1)
+def grid(folder: Path, inference: dict[str, Any] | None = None, **changes: Any) -> Grid:
+    return Grid(
+        base_config(folder, inference, **changes), folder / "out", Results(folder / "evidence" / "results"), videos=1
+    )
 
 
 # ---- the grid
@@ -71,7 +73,7 @@ def test_a_training_is_known_by_what_is_trained(tmp_path: Path) -> None:
     def key(name: str = "forced", seed: int = 0, **changes: Any) -> str:
         return training_run(name, seed, base_config(tmp_path, **changes), tmp_path / str(seed)).key
 
-    assert key() == key(seed=1) == key(checkpoint_every=7, device="auto", log_every=9)
+    assert key() == key(seed=1) == key(checkpoint_every=7, device="auto", log_every=9) == key(inference={"keys": 2})
     assert len({key(), key("teacher"), key(batch=4), key(optim={"lr": 2e-3})}) == 4
 
 
@@ -95,7 +97,11 @@ def test_a_result_of_other_settings_is_out_of_date(tmp_path: Path) -> None:
     run = before.training(ROWS["forced"], 0)
     before.results.write("forced", 0, {"key": before.key(ROWS["forced"], run)})
     assert before.state("forced", ROWS["forced"], run) == "done" and not before.missing(["forced"], [0])
-    for changed in (Grid(before.base, before.out, before.results, videos=2), grid(tmp_path, batch=4)):
+    for changed in (
+        Grid(before.base, before.out, before.results, videos=2),
+        grid(tmp_path, batch=4),
+        grid(tmp_path, {"keys": 2}),
+    ):
         assert changed.state("forced", ROWS["forced"], changed.training(ROWS["forced"], 0)) == "out of date"
         assert changed.missing(["forced"], [0])
 
