@@ -9,7 +9,7 @@ import numpy as np
 
 from datasets.tracks import Tracks
 from models.teacher.detect.boxes import box_iou
-from models.teacher.interfaces import Detector, Matcher, Parsed, Prompt, TrackView, VideoSegmenter
+from models.teacher.interfaces import Detector, Matcher, Parsed, Prompt, Question, TrackView, VideoSegmenter
 from models.teacher.quality import NAN, unused_frames
 from models.teacher.resolver import Decision
 from util.errors import InputError
@@ -108,6 +108,6 @@ def verify(
     if not fresh or not decision.rows:
         return NAN
     images = {frame: frames[frame] for frame in fresh}
-    scores = matcher.score(tracks.video_id, images, [views[row] for row in decision.rows], [parsed]).scores_ENF[0]
-    means = [float(np.nanmean(row)) for row in scores if np.isfinite(row).any()]
+    said = matcher.score(Question(tracks.video_id, images, [views[row] for row in decision.rows], [parsed]))
+    means = [float(np.nanmean(row)) for row in said.scores_ENF[0] if np.isfinite(row).any()]
     return min(means, default=NAN)

@@ -17,7 +17,7 @@ import numpy as np
 from datasets.tracks import Tracks
 from models.teacher import checks
 from models.teacher.calibration import QualityModel
-from models.teacher.interfaces import Detector, Matcher, MatchScores, Parsed, VideoSegmenter
+from models.teacher.interfaces import Detector, Matcher, MatchScores, Parsed, Question, VideoSegmenter
 from models.teacher.match.frames import FRAMES, choose_frames, seen_NT, track_views
 from models.teacher.match.fusion import Voice, fuse
 from models.teacher.quality import NAN, Quality, masklet_features, track_features, weigh
@@ -76,17 +76,12 @@ class Judge:
     def match(self, tracks: Tracks, frames: FrameSource, parsed: Sequence[Parsed]) -> FrameScores:
         """Scores of all sentences; matchers are not asked where there is no track."""
         chosen = choose_frames(seen_NT(tracks), self.config.frames) if len(tracks) else ()
-        images = {frame: frames[frame] for frame in chosen}
-        views = track_views(tracks)
-        nothing = MatchScores(np.full((len(parsed), len(tracks), len(chosen)), NAN), np.full(len(parsed), NAN))
+        question = Question(tracks.video_id, {frame: frames[frame] for frame in chosen}, track_views(tracks), parsed)
         asked = bool(chosen and parsed)
-        return FrameScores(
-            chosen,
-            {
-                name: matcher.score(tracks.video_id, images, views, parsed) if asked else nothing
-                for name, matcher in self.matchers.items()
-            },
-        )
+        said = {
+            name: matcher.score(question) if asked else question.unjudged() for name, matcher in self.matchers.items()
+        }
+        return FrameScores(chosen, said)
 
     def resolve(
         self, tracks: Tracks, expression_ids: Sequence[str], parsed: Sequence[Parsed], said: FrameScores

@@ -8,7 +8,7 @@ the thing is there at all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from models.teacher.interfaces import MatchScores, ModelInfo, Parsed, TrackView
+from models.teacher.interfaces import MatchScores, ModelInfo, Question
 from models.teacher.loading import load_pretrained, load_processor
 from util.drawing import colour_of, outline, text_width, write
 from util.errors import InputError
@@ -53,20 +53,12 @@ class MarksMatcher:
     def sees_motion(self) -> bool:
         return True
 
-    def score(
-        self,
-        video_id: str,
-        images: Mapping[int, np.ndarray],
-        tracks: Sequence[TrackView],
-        expressions: Sequence[Parsed],
-    ) -> MatchScores:
+    def score(self, question: Question) -> MatchScores:
         """One judgement of all frames, noted in each frame that shows the track."""
-        scores_ENF = np.full((len(expressions), len(tracks), len(images)), np.nan)
+        said, images, tracks, expressions = question.unjudged(), question.images, question.tracks, question.expressions
         plain = [images[frame] for frame in images]
-        asked = [PRESENT.format(frames=len(plain), text=parsed.text) for parsed in expressions]
-        absent_E = 1 - np.array([self.agrees(plain, question) for question in asked]).reshape(-1)
-        seen_NF = np.array([[track.presence_T[frame] > 0 for frame in images] for track in tracks], bool)
-        seen_NF = seen_NF.reshape(len(tracks), len(images))
+        said.absent_E[:] = [1 - self.agrees(plain, PRESENT.format(frames=len(plain), text=p.text)) for p in expressions]
+        seen_NF = question.seen_NF
         said_NE = np.zeros((len(tracks), len(expressions)))
         draw = np.random.default_rng(0)
         for _ in range(NUMBERINGS):
@@ -76,11 +68,11 @@ class MarksMatcher:
                 pictures = [mark(image, [tracks[n].mask(frame) for n in chunk]) for frame, image in images.items()]
                 for number, n in enumerate(chunk, 1):
                     for e, parsed in enumerate(expressions):
-                        question = MARKED.format(frames=len(plain), number=number, text=parsed.text)
-                        said_NE[n, e] += self.agrees(pictures, question) / NUMBERINGS
+                        words = MARKED.format(frames=len(plain), number=number, text=parsed.text)
+                        said_NE[n, e] += self.agrees(pictures, words) / NUMBERINGS
         for n, e in np.ndindex(said_NE.shape):
-            scores_ENF[e, n, seen_NF[n]] = said_NE[n, e]
-        return MatchScores(scores_ENF, absent_E)
+            said.scores_ENF[e, n, seen_NF[n]] = said_NE[n, e]
+        return said
 
     @torch.inference_mode()
     def agrees(self, pictures: Sequence[np.ndarray], question: str) -> float:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 
-from models.teacher.interfaces import MatchScores, ModelInfo, Parsed, TrackView
+from models.teacher.interfaces import MatchScores, ModelInfo, Question
 from util.errors import InputError
 
 from .faults import FITTING, OTHER, Faults
@@ -29,16 +27,10 @@ class ScriptedMatcher:
     def sees_motion(self) -> bool:
         return True
 
-    def score(
-        self,
-        video_id: str,
-        images: Mapping[int, np.ndarray],
-        tracks: Sequence[TrackView],
-        expressions: Sequence[Parsed],
-    ) -> MatchScores:
+    def score(self, question: Question) -> MatchScores:
         """NaN where a track shows nothing. Raises InputError for a sentence that is not the video's."""
-        scores = np.full((len(expressions), len(tracks), len(images)), np.nan)
-        absent = np.full(len(expressions), np.nan)
+        said = question.unjudged()
+        images, tracks, expressions = question.images, question.tracks, question.expressions
         for f, frame in enumerate(images):
             video, at = self._truth.locate(images[frame])
             shown = [_shown(video, at, track.mask(frame)) for track in tracks]
@@ -48,13 +40,13 @@ class ScriptedMatcher:
                     if row is not None:
                         span = FITTING if row in believed else OTHER
                         what = ("match", video.id, expression.text, tracks[n].index, frame)
-                        scores[e, n, f] = self._faults.uniform(span, *what)
+                        said.scores_ENF[e, n, f] = self._faults.uniform(span, *what)
         if images:
             video = self._truth.locate(next(iter(images.values())))[0]
             for e, expression in enumerate(expressions):
                 span = OTHER if self._believed(video, expression.text, -1) else FITTING
-                absent[e] = self._faults.uniform(span, "absent", video.id, expression.text)
-        return MatchScores(scores, absent)
+                said.absent_E[e] = self._faults.uniform(span, "absent", video.id, expression.text)
+        return said
 
     def _believed(self, video: TrueVideo, text: str, frame: int) -> tuple[int, ...]:
         """Rows of the objects that the sentence is taken to mean; in error, always the same other one, or none."""

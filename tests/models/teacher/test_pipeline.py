@@ -15,6 +15,7 @@ from datasets.masklets import read_masklets
 from datasets.mevis import read_mevis
 from datasets.synthetic import SyntheticConfig, SyntheticVideos
 from main import main
+from models.teacher.interfaces import MatchScores, Question
 from models.teacher.judging import JudgeConfig
 from models.teacher.parser import RuleParser
 from models.teacher.pipeline import Backends, Taught, Teacher, TeacherConfig
@@ -41,9 +42,9 @@ class Calls(ScriptedMatcher):
 
     calls = 0
 
-    def score(self, *args: object, **kwargs: object) -> object:
+    def score(self, question: Question) -> MatchScores:
         self.calls += 1
-        return super().score(*args, **kwargs)
+        return super().score(question)
 
 
 def backends(videos: list[ReferringVideo], faults: Faults | None = None) -> Backends:

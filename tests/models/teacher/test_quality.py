@@ -11,6 +11,7 @@ import pytest
 
 from datasets.synthetic import SyntheticConfig, SyntheticVideos
 from models.teacher.baseline import Baseline, middle_first
+from models.teacher.interfaces import Question
 from models.teacher.judging import FrameScores
 from models.teacher.labelled import answer_masks, labelled_masklets, volume_j
 from models.teacher.match.frames import seen_NT
@@ -114,7 +115,7 @@ def test_scores_survive_json(tmp_path: Path) -> None:
     taught = teach(tmp_path, Faults(), 1)
     matcher = models(Faults())[2]
     frames = tuple(np.flatnonzero(seen_NT(taught.tracks).any(0))[:2].tolist())
-    scores = matcher.score("v", {t: VIDEOS[1].frames[t] for t in frames}, [], taught.parsed)
+    scores = matcher.score(Question("v", {t: VIDEOS[1].frames[t] for t in frames}, [], taught.parsed))
     said = FrameScores(frames, {"m": scores})
     again = FrameScores.from_dict(json.loads(json.dumps(said.to_dict())))
     assert again.frames == frames
