@@ -117,18 +117,22 @@ def _encoded(masks_ETHW: np.ndarray) -> list[list[rle.RLE]]:
     return [[rle.encode(mask) for mask in masks_THW] for masks_THW in masks_ETHW]
 
 
-def cases(videos: int, size: tuple[int, int], seed: int, only: str | None) -> tuple[list[Case], list[Case]]:
-    """Those that quality is fitted on, four and six kinds of faults together at several rates; those of the table."""
-    world = SyntheticConfig(seed=seed, videos=videos, height=size[0], width=size[1])
+def fitting_cases(world: SyntheticConfig) -> list[Case]:
+    """What quality is fitted on: four and six kinds of faults together at several rates, each on videos of its own."""
     fitted = []
     for n, (kinds, rate) in enumerate(itertools.product((TOGETHER, KINDS), (0.1, 0.2, 0.4))):
         faults = Faults(**dict.fromkeys(kinds, rate), seed=FITTED + n)
         fitted.append(Case("fitted", rate, faults, replace(world, seed=FITTED + n), fits=True))
+    return fitted
+
+
+def scored_cases(world: SyntheticConfig, only: str | None) -> list[Case]:
+    """Those of the table, or of one fault's lines; all on the videos of `world`."""
+    seed = world.seed
     scored = [Case("none", 0.0, Faults(seed=seed), world)]
     for name, kinds in [(ALL_FOUR, TOGETHER), *((kind, (kind,)) for kind in KINDS)]:
         scored += [Case(name, rate, Faults(**dict.fromkeys(kinds, rate), seed=seed), world) for rate in RATES]
-    scored = [case for case in scored if only in (None, case.name)]
-    return fitted, scored
+    return [case for case in scored if only in (None, case.name)]
 
 
 def calibration(masklets: Sequence[Masklet], model: QualityModel) -> dict[str, dict[str, float]]:
@@ -149,7 +153,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="cases run at a time (default: 1)")
     parser.add_argument("--out", type=Path, help="folder for teacher_faults.json")
     options = parser.parse_args()
-    fitted, scored = cases(options.videos, tuple(options.size), options.seed, options.only)
+    world = SyntheticConfig(seed=options.seed, videos=options.videos, height=options.size[0], width=options.size[1])
+    fitted, scored = fitting_cases(world), scored_cases(world, options.only)
     with ProcessPoolExecutor(options.workers) as pool:
         results = pool.map(run, [*fitted, *scored])
         masklets = [masklet for result in itertools.islice(results, len(fitted)) for masklet in result.masklets]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from models.teacher.calibration import QualityModel
     from models.teacher.masklet_writer import ExportConfig, Provenance
     from models.teacher.pipeline import Teacher
+    from models.teacher.stages import Shard, Stopwatch
 
 HELP = "label a folder of videos: a masklet and its quality for each sentence, as a data set to train on"
 FAILED = 3  # exit status where some videos failed
@@ -44,11 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Teach this worker's share; the last worker writes the data set. Exit status 3 where videos failed."""
     from datasets import evaluation_videos
-    from models.teacher.assembling import check_place, run_key
+    from models.teacher.assembling import check_place
     from models.teacher.masklet_writer import ExportConfig, Provenance, check_allowed
     from models.teacher.pipeline import Teacher
-    from models.teacher.stages import Shard, Stopwatch, noted
-    from models.teacher.workers import video_ids, work_through
+    from models.teacher.stages import Shard
+    from models.teacher.workers import video_ids
     from util.report import commit
 
     shard, videos = Shard.parse(options.shard), open_source(options)
@@ -66,20 +67,36 @@ def run(options: argparse.Namespace) -> int:
         print(plan(teacher, [videos[n] for n in range(len(videos)) if shard.has(ids[n])]))
         return 0
 
+    return label(teacher, videos, options.out, provenance, config, shard)
+
+
+def label(
+    teacher: Teacher,
+    videos: Sequence[ReferringVideo],
+    out: Path,
+    provenance: Provenance,
+    config: ExportConfig,
+    shard: Shard,
+) -> int:
+    """Teach the shard's videos, print what became of them, and write the data set where all are done. As `run`."""
+    from models.teacher.assembling import run_key
+    from models.teacher.stages import noted
+    from models.teacher.workers import video_ids, work_through
+
     def teach(video: ReferringVideo, watch: Stopwatch) -> tuple[bool, str]:
         taught = teacher.teach(video, watch)
         return taught.kept, taught.key
 
-    key = run_key(teacher, config, provenance)
-    report = work_through(videos, teach, work, shard=shard, run=key)
+    ids, key = video_ids(videos), run_key(teacher, config, provenance)
+    report = work_through(videos, teach, teacher.work, shard=shard, run=key)
     print(report.page())
     for path in teacher.workspace.damaged:
         print(f"damaged, and made again: {path}")
-    found = noted(work, key)
+    found = noted(teacher.work, key)
     if set(ids) <= set(found):
-        _write(teacher, videos, {name: found[name] for name in ids}, options.out, provenance, config)
+        _write(teacher, videos, {name: found[name] for name in ids}, out, provenance, config)
     else:
-        print(f"{len(set(ids) - set(found))} videos are other workers'; the last one writes {options.out}")
+        print(f"{len(set(ids) - set(found))} videos are other workers'; the last one writes {out}")
     return FAILED if report.failed else 0
 
 
