@@ -27,6 +27,11 @@ def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
     """What names the models. Scripted ones answer from the labels of the videos, and are for trials without weights."""
     add_eyes_arguments(parser)
     _add(parser, "--matcher", MATCHERS, "fits sentences to tracks; give it again for another", action="append")
+    add_parser_argument(parser)
+
+
+def add_parser_argument(parser: argparse.ArgumentParser) -> None:
+    """What names the parser."""
     _add(parser, "--parser", PARSERS, "finds the nouns", default=PARSERS[0])
 
 
@@ -54,7 +59,7 @@ def build_backends(options: argparse.Namespace, config: TeacherConfig, videos: S
     device, truth = str(join_world(options.device).device), Truth(videos)
     detector = build_detector(options.detector, config.follow.detect.threshold, device, truth)
     return Backends(
-        _parser(options.parser, device),
+        build_parser(options.parser, device),
         detector,
         build_segmenter(options.segmenter, device, truth),
         dict(_matcher(named, detector, device, truth) for named in options.matcher or MATCHERS[:1]),
@@ -138,7 +143,8 @@ def _matcher(named: str, detector: Detector, device: str, truth: Truth) -> tuple
     return name, ScriptedMatcher(truth)
 
 
-def _parser(named: str, device: str) -> ExpressionParser:
+def build_parser(named: str, device: str) -> ExpressionParser:
+    """A parser by NAME or NAME=WEIGHTS. Raises InputError for a name or weights that are not there."""
     name, weights = _split(named, PARSERS)
     if name == "language_model":
         from models.teacher.parser_llm import QWEN, LanguageModelParser

@@ -81,6 +81,17 @@ def test_answers_made_elsewhere_are_taken(source: Path, tmp_path: Path) -> None:
     assert any(video.expressions for video in read_masklets(tmp_path / "set"))
 
 
+def test_a_video_that_cannot_be_read_is_asked_nothing(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/cut.mp4").write_bytes(b"no video")
+    (tmp_path / "videos/sentences.json").write_text('{"cut": "the dog"}')
+    ask = ["teach", "requests", str(tmp_path / "videos"), "--work", str(tmp_path / "work"), *SCRIPTED]
+    assert main([*ask, "--out", str(tmp_path / "asked")]) == 3
+    assert "failed: cut: cannot read" in capsys.readouterr().out
+    assert (tmp_path / "asked/requests.jsonl").read_text() == ""
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_calibrating_on_what_is_scored_is_refused(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     from dataclasses import replace
 
