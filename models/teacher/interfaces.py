@@ -36,12 +36,16 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Detection:
-    """A box of one noun. `score` 0..1; `noun` is the one of the call that was asked for, `phrase` what was matched."""
+    """A box of one noun. `score` 0..1; `noun` is the one of the call that was asked for, `phrase` what was matched.
+
+    token_scores  each word that was asked about and its probability, in order; none where a model has no such scores
+    """
 
     box: Box
     score: float
     noun: str
     phrase: str = ""
+    token_scores: tuple[tuple[str, float], ...] = ()
 
 
 class Detector(Protocol):
