@@ -19,7 +19,7 @@ from models.teacher.match.external import ExternalMatcher, requests
 from models.teacher.match.florence import FlorenceMatcher
 from models.teacher.match.frames import choose_frames, view_of
 from models.teacher.match.fusion import Voice, fuse
-from models.teacher.match.marks import MarksMatcher, mark
+from models.teacher.match.marks import MOST, MarksMatcher, mark, read_numbers
 from models.teacher.match.oracle import OracleMatcher, RandomMatcher
 from models.teacher.match.phrase import PhraseMatcher, phrase_scores
 from models.teacher.match.region_text import RegionTextMatcher, views
@@ -243,6 +243,58 @@ def test_a_vision_language_model_as_a_matcher(tmp_path: Path) -> None:
     assert np.isfinite(found.absent_E).all()
     assert (found.scores_ENF[:, 0, 0] == found.scores_ENF[:, 0, 1]).all()  # all frames are one question
     assert len(matcher.yes) >= 2 and not set(matcher.yes) & set(matcher.no)
+
+
+def test_a_list_of_numbers_tips_what_yes_and_no_leave_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    matcher = MarksMatcher(save_qwen_vl(tmp_path))
+    masks = np.zeros((14, 1, 48, 80), bool)
+    for n in range(14):
+        masks[n, 0, 3 * n : 3 * n + 3] = True
+    asked = Question("v", {0: VIDEOS[0].frames[0]}, [view_of(n, masks[n]) for n in range(14)], SENTENCES[:1])
+    counts: list[int] = []
+    drawn: list[list[np.ndarray]] = []  # masks in the order of their numbers
+    monkeypatch.setattr(matcher, "agrees", lambda pictures, question: 0.5)
+    monkeypatch.setattr("models.teacher.match.marks.mark", lambda image, shown: drawn.append(list(shown)) or image)
+
+    def number_of_the_first(pictures: list, question: str, tokens: int) -> str:
+        counts.append(len(drawn[-1]))
+        found = [number for number, mask in enumerate(drawn[-1], 1) if mask[0, 0]]
+        return f"object {found[0]}." if found else "none"
+
+    for answers, first, others in (
+        (number_of_the_first, 2 / 3, 1 / 3),
+        (lambda *_: "it is the red one", 0.5, 0.5),
+        (lambda *_: "13", 0.5, 0.5),
+    ):
+        monkeypatch.setattr(matcher, "answers", answers)
+        scores = matcher.score(asked).scores_ENF[0, :, 0]
+        np.testing.assert_allclose(scores, [first, *[others] * 13])
+    assert max(counts) == MOST and sum(counts) == 2 * 14
+    orders = [[int(mask.any(1).argmax()) for mask in masks] for masks in drawn[:4]]
+    assert orders[0] + orders[1] != orders[2] + orders[3], "the second numbering is another one"
+
+
+@pytest.mark.parametrize(
+    ("answer", "numbers"),
+    [
+        ("1, 3", {1, 3}), ("Objects 2 and 4.", {2, 4}), ("[3]", {3}), ("None", set()), ("none of them.", set()),
+        ("", None), ("0", None), ("5", None), ("1, 12", None), ("the dog", None), ("none, or 2", None),
+    ],
+)  # fmt: skip
+def test_only_a_plain_list_is_a_vote(answer: str, numbers: set[int] | None) -> None:
+    assert read_numbers(answer, 4) == numbers
+
+
+def test_an_answer_without_an_end_is_no_answer(tmp_path: Path) -> None:
+    matcher = MarksMatcher(save_qwen_vl(tmp_path))
+    pictures = [VIDEOS[0].frames[0]]
+    said = matcher.model.generation_config
+    long = matcher.answers(pictures, "which object", 4)
+    inputs = matcher._inputs(pictures, "which object")
+    first = int(matcher.model(**inputs).logits[0, -1].argmax())
+    said.eos_token_id = [first]
+    ended = matcher.answers(pictures, "which object", 4)
+    assert long == "" and ended == matcher.processor.tokenizer.decode([first], skip_special_tokens=True) != ""
 
 
 def test_marks_are_on_their_objects() -> None:
