@@ -26,7 +26,7 @@ from models.teacher.resolver import Decision
 from models.teacher.stages import Stopwatch, Workspace, stage_key
 from util.errors import InputError
 
-VERSIONS = {"match": 1, "resolve": 1, "score": 1}  # raised when a stage's code answers differently
+VERSIONS = {"match": 1, "resolve": 1, "score": 2}  # raised when a stage's code answers differently
 
 
 @dataclass(frozen=True)

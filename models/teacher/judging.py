@@ -20,7 +20,8 @@ from models.teacher.calibration import QualityModel
 from models.teacher.interfaces import Detector, Matcher, MatchScores, Parsed, Question, VideoSegmenter
 from models.teacher.match.frames import FRAMES, choose_frames, seen_NT, track_views
 from models.teacher.match.fusion import Voice, fuse
-from models.teacher.quality import NAN, Quality, masklet_features, track_features, weigh
+from models.teacher.movement import MOVED, camera, gone, travels
+from models.teacher.quality import ASKED, NAN, Quality, masklet_features, track_features, weigh
 from models.teacher.resolver import Decision, ResolverConfig, resolve
 from util.types import FrameSource
 
@@ -106,6 +107,8 @@ class Judge:
         """
         rows = sorted({row for decision in decisions for row in decision.rows})
         views = track_views(tracks)
+        going = [decision.rows and travels(sentence) for decision, sentence in zip(decisions, parsed, strict=True)]
+        pans = camera(tracks, frames) if any(going) else []
         cycles = checks.cycle_ious(tracks, rows, frames, self.segmenter) if self.config.checks.cycle else {}
         of_tracks = {
             row: track_features(tracks, row)
@@ -113,16 +116,19 @@ class Judge:
             for row in rows
         }
         found: list[dict[str, float] | None] = []
-        for decision, sentence in zip(decisions, parsed, strict=True):
+        for decision, sentence, goes in zip(decisions, parsed, going, strict=True):
             if not decision.rows:
                 found.append(None)
                 continue
             said = [
-                checks.verify(decision, sentence, tracks, views, frames, used, matcher, self.config.checks)
+                checks.ask_again(decision, sentence, tracks, views, frames, used, matcher, self.config.checks)
                 for matcher in self.matchers.values()
             ]
-            known = [value for value in said if np.isfinite(value)]
-            found.append(masklet_features(decision, of_tracks, float(np.mean(known)) if known else NAN))
+            checked = {name: _mean([one[name] for one in said]) for name in ASKED}
+            if goes:
+                ways = [gone(tracks, row, pans) for row in decision.rows]
+                checked["motion_ok"] = NAN if np.isnan(ways).any() else float(min(ways) >= MOVED)
+            found.append(masklet_features(decision, of_tracks, checked))
         return found
 
     def weigh(
@@ -139,6 +145,11 @@ class Judge:
         if not nouns:
             return NAN
         return checks.redetect_iou(tracks, row, nouns, frames, used, self.detector, self.config.checks)
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else NAN
 
 
 def _as_lists(scores: MatchScores) -> dict[str, Any]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
+from models.teacher.edits import edits
 from models.teacher.interfaces import MatchScores, ModelInfo, Question
+from models.teacher.parser import RuleParser
 from util.errors import InputError
 
 from .faults import FITTING, OTHER, Faults
@@ -18,6 +22,7 @@ class ScriptedMatcher:
 
     def __init__(self, truth: Truth, faults: Faults | None = None) -> None:
         self._truth, self._faults = truth, faults or Faults()
+        self._edited = lru_cache(maxsize=4)(_edited)
 
     @property
     def info(self) -> ModelInfo:
@@ -49,8 +54,13 @@ class ScriptedMatcher:
         return said
 
     def _believed(self, video: TrueVideo, text: str, frame: int) -> tuple[int, ...]:
-        """Rows of the objects that the sentence is taken to mean; in error, always the same other one, or none."""
+        """Rows of the objects that the sentence is taken to mean; in error, always the same other one, or none.
+
+        A sentence of the video with a word swapped means nothing, unless it is another of the video's.
+        """
         if text not in video.referents:
+            if text in self._edited(video):
+                return ()
             raise InputError(f"a scripted matcher was asked of {text!r}, which is no sentence of video {video.id}")
         true = video.referents[text]
         if not self._faults.happens("match", self._faults.wrong_matches, (video.id, text), frame):
@@ -59,6 +69,12 @@ class ScriptedMatcher:
         if not others:
             return ()
         return (others[int(self._faults.draw("match", "other", video.id, text).integers(len(others)))],)
+
+
+def _edited(video: TrueVideo) -> frozenset[str]:
+    """The video's sentences with a word swapped."""
+    parsed = (RuleParser().parse(text) for text in video.referents)
+    return frozenset(edited.text for sentence in parsed for edited in edits(sentence, motion=True))
 
 
 def _shown(video: TrueVideo, frame: int, mask_HW: np.ndarray) -> int | None:

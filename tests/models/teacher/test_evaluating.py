@@ -193,7 +193,7 @@ def test_labels_of_something_else_are_refused(command: Path, tmp_path: Path) -> 
         evaluate(command / "set", renamed)
     first = videos[0].expressions[0]
     other = replace(videos[0], expressions=(replace(first, text="something else"), *videos[0].expressions[1:]))
-    with pytest.raises(InputError, match="and .something else. in the labels"):
+    with pytest.raises(InputError, match=r"and .something else. in the labels"):
         evaluate(command / "set", [other])
     assert "another" in evaluate(command / "set", [videos[0], *renamed]).unasked
     with pytest.raises(InputError, match="not those"):
