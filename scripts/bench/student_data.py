@@ -39,6 +39,7 @@ ARMS = {
     "weighted": "the same, weighted by quality without a fit",
     "fitted": "the same, weighted by a quality fitted on other videos",
 }
+FAULTLESS = ("labels", "clean")  # arms in which the plan's rate of faults must be 0
 TRAINED, HELD_OUT = 301, 302  # seeds of the videos that students learn, and of those they are asked about
 
 
@@ -76,17 +77,17 @@ class TrustingTeacher(Teacher):
 
 def make(arm: str, plan: Plan, folder: Path) -> Path:
     """The data set of an arm under `folder`, made where it is not there. Raises InputError where a video fails."""
+    assert arm not in FAULTLESS or not plan.rate
     root = folder / arm
     if root.is_dir():
         return root  # it is renamed when it is whole
     if arm == "labels":
         return write_true(plan.world, root, "train")
     videos = SyntheticVideos(plan.world)
-    rate = 0.0 if arm == "clean" else plan.rate
-    faults = Faults(**dict.fromkeys(TOGETHER, rate), seed=plan.world.seed)
+    faults = Faults(**dict.fromkeys(TOGETHER, plan.rate), seed=plan.world.seed)
     model = fitted_quality(plan, folder / "quality.json") if arm == "fitted" else None
     kind = TrustingTeacher if arm in ("clean", "noisy") else Teacher
-    work = folder / ("without_faults.work" if arm == "clean" else "with_faults.work")
+    work = folder / "work"
     teacher = kind(_backends(videos, faults), TeacherConfig(), work, dataset="students", model=model)
     fit_id = atomic.sha256(atomic.canonical(model.to_dict()))[:16] if model else ""
     provenance = Provenance(teacher.backends.roles(), teacher.settings, f"synthetic: {arm}", commit(), fit_id)

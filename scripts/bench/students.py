@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from scripts.bench.student_data import ARMS, Plan, make, worth, write_true
+from scripts.bench.student_data import ARMS, FAULTLESS, Plan, make, worth, write_true
 from scripts.evidence.training import TrainingRun, check, curve, hash_of, train
 from util.config import read_config, to_dict
 from util.errors import InputError
@@ -42,14 +42,22 @@ class Study:
     work: Path
 
     @property
-    def data(self) -> Path:
-        return self.work / f"data-{hash_of(to_dict(self.plan))}"
+    def held_out(self) -> Path:
+        return self.work / f"asked-{hash_of(to_dict(self.plan.asked))}"
+
+    def plan_of(self, arm: str) -> Plan:
+        """Without the rate of faults where there are none, so that arms without serve every rate."""
+        return replace(self.plan, rate=0.0) if arm in FAULTLESS else self.plan
+
+    def data(self, arm: str) -> Path:
+        """Folder of an arm's data set and of what it is made from."""
+        return self.work / f"data-{hash_of(to_dict(self.plan_of(arm)))}"
 
     def training(self, arm: str, seed: int) -> TrainingRun:
         """Of an arm. Its folder's name is a hash of the config and of the plan."""
         said = read_config(self.config, self.overrides)
-        sources = [{"kind": "masklets", "root": str((self.data / arm).resolve())}]
-        key = hash_of([said, to_dict(self.plan)])
+        sources = [{"kind": "masklets", "root": str((self.data(arm) / arm).resolve())}]
+        key = hash_of([said, to_dict(self.plan_of(arm))])
         folder = self.work / f"{arm}-{key}" / f"seed{seed}"
         data = said.get("data", {}) | {"sources": sources, "seed": 1000 + seed}
         return TrainingRun(arm, seed, said | {"data": data, "seed": seed, "output_dir": str(folder)}, key, folder)
@@ -57,11 +65,11 @@ class Study:
 
 def prepare(study: Study, arms: Sequence[str]) -> dict[str, dict[str, float]]:
     """Make the data sets of the arms and of the held-out videos; what each arm's labels are worth."""
-    write_true(study.plan.asked, study.data / "held_out", "valid")
+    write_true(study.plan.asked, study.held_out, "valid")
     found = {}
     for arm in arms:
-        root = make(arm, study.plan, study.data)
-        known = study.data / f"{arm}.worth.json"
+        root = make(arm, study.plan_of(arm), study.data(arm))
+        known = root.with_name(f"{arm}.worth.json")
         if not known.is_file():
             write_json(known, worth(root, study.plan.world))
         found[arm] = json.loads(known.read_text(encoding="utf-8"))
@@ -77,10 +85,10 @@ def learn(study: Study, run: TrainingRun) -> dict[str, Any]:
 
 def ask(study: Study, answer: Sequence[str], out: Path) -> dict[str, Any]:
     """`main.py eval` of an answer on the held-out videos, kept in `out`: its summary. Raises InputError on failure."""
-    results = out / f"results-{hash_of(to_dict(study.plan.asked))}.json"
+    results = out / f"{study.held_out.name}.json"
     if not results.is_file():
         words = ["main.py", "eval", *answer, "--data", "masklets", "--split", "valid", "--device", "cpu"]
-        where = ["--root", str((study.data / "held_out").resolve()), "--out", str(out.resolve())]
+        where = ["--root", str(study.held_out.resolve()), "--out", str(out.resolve())]
         done = subprocess.run([sys.executable, *words, *where], cwd=ROOT, stdout=subprocess.DEVNULL, check=False)
         if done.returncode != 0:
             raise InputError(f"main.py eval stopped with status {done.returncode}; its messages are above")
@@ -111,7 +119,7 @@ def study_arms(study: Study, arms: Sequence[str], seeds: Sequence[int], workers:
     for arm in arms:
         check(study.training(arm, seeds[0]))  # before anything is made
     labels = prepare(study, arms)
-    trivial = ask(study, ["--baseline", "random"], study.data / "random")
+    trivial = ask(study, ["--baseline", "random"], study.work / "random")
     runs = {arm: [study.training(arm, seed) for seed in seeds] for arm in arms}
     with ThreadPoolExecutor(workers) as pool:
         # seed by seed, so that a table of all arms is there as early as possible

@@ -15,7 +15,7 @@ from datasets.masklets import read_masklets
 from datasets.synthetic import SyntheticConfig, SyntheticVideos
 from engine import TrainConfig
 from scripts.bench import student_data, students
-from scripts.bench.student_data import ARMS, Plan, make, sentence_js, worth
+from scripts.bench.student_data import ARMS, FAULTLESS, Plan, make, sentence_js, worth
 from tests.micro_run import micro_dict
 from util.config import from_dict
 from util.scoring import true_masks
@@ -29,11 +29,16 @@ PLAN = Plan(
 )
 
 
+def make_at(arm: str, folder: Path) -> Path:
+    plan = PLAN if arm not in FAULTLESS else replace(PLAN, rate=0.0)
+    return make(arm, plan, folder)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     for arm in ARMS:
-        make(arm, PLAN, folder)
+        make_at(arm, folder)
     return folder
 
 
@@ -79,7 +84,7 @@ def test_only_the_fitted_arm_says_that_it_was_calibrated(made: Path) -> None:
 def test_what_is_made_is_not_made_again(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(student_data, "label", None)
     monkeypatch.setattr(student_data, "write_masklets", None)
-    assert [make(arm, PLAN, made) for arm in ARMS] == [made / arm for arm in ARMS]
+    assert [make_at(arm, made) for arm in ARMS] == [made / arm for arm in ARMS]
 
 
 def test_ignored_frames_do_not_count() -> None:
@@ -113,11 +118,12 @@ def test_trainings_differ_in_their_data_alone(tmp_path: Path) -> None:
     study = micro_study(tmp_path)
     configs = [from_dict(TrainConfig, study.training(arm, 3).config) for arm in ARMS]
     roots = {Path(config.data.sources[0].root) for config in configs}
-    assert roots == {(study.data / arm).resolve() for arm in ARMS}
+    assert roots == {(study.data(arm) / arm).resolve() for arm in ARMS}
     same = {replace(c, data=replace(c.data, sources=()), output_dir=Path("x")).__repr__() for c in configs}
     assert len(same) == 1 and configs[0].steps == 2
     other = replace(study, plan=replace(PLAN, rate=0.1))
     assert other.training("noisy", 3).folder != study.training("noisy", 3).folder
+    assert other.training("clean", 3).folder == study.training("clean", 3).folder
     assert study.training("noisy", 3).folder != study.training("noisy", 4).folder
 
 
