@@ -23,6 +23,7 @@ from util.errors import InputError
 if TYPE_CHECKING:
     from datasets.tree import LazyVideos
     from models.teacher.following import Follower
+    from util.types import ReferringVideo
 
 HELP = "write frames, boxes and sentences for a matcher that runs elsewhere"
 
@@ -76,31 +77,36 @@ def _write(follower: Follower, videos: LazyVideos, folder: Path, most: int) -> t
 
     Returns the number of lines, and of each video that could not be read why.
     """
-    from PIL import Image
     from tqdm import tqdm
 
     from datasets import tree
-    from models.teacher.following import pooled_nouns
-    from models.teacher.match.external import requests
-    from models.teacher.match.frames import choose_frames, seen_NT
-    from models.teacher.stages import Stopwatch
 
     lines: list[str] = []
     failed: list[str] = []
     for place, name in enumerate(tqdm(videos.ids, desc="tracking", unit="video", disable=None, dynamic_ncols=True)):
         try:
-            video, watch = videos[place], Stopwatch()
-            ingested = follower.ingest(video, watch)
-            tracks = follower.track(ingested, pooled_nouns(follower.parse(video, watch)[1]), watch)
+            lines += _ask(follower, videos[place], folder, most)
         except InputError as error:
             failed.append(f"{name}: {error}")
-            continue
-        frames = choose_frames(seen_NT(tracks), most) if len(tracks) else ()
-        pictures = {frame: f"pictures/{name}/{video.frame_names[frame]}.png" for frame in frames}
-        for frame, picture in pictures.items():
-            (folder / picture).parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(ingested.frames[frame]).save(folder / picture)
-        asked = requests(tracks, frames, video.expressions, pictures)
-        lines += [json.dumps(line, sort_keys=True) + "\n" for line in asked]
     tree.write_text(folder / "requests.jsonl", "".join(lines))
     return len(lines), failed
+
+
+def _ask(follower: Follower, video: ReferringVideo, folder: Path, most: int) -> list[str]:
+    """The lines of one video; its pictures are written."""
+    from PIL import Image
+
+    from models.teacher.following import pooled_nouns
+    from models.teacher.match.external import requests
+    from models.teacher.match.frames import choose_frames, seen_NT
+    from models.teacher.stages import Stopwatch
+
+    watch = Stopwatch()
+    ingested = follower.ingest(video, watch)
+    tracks = follower.track(ingested, pooled_nouns(follower.parse(video, watch)[1]), watch)
+    frames = choose_frames(seen_NT(tracks), most) if len(tracks) else ()
+    pictures = {frame: f"pictures/{video.id}/{video.frame_names[frame]}.png" for frame in frames}
+    for frame, picture in pictures.items():
+        (folder / picture).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(ingested.frames[frame]).save(folder / picture)
+    return [json.dumps(asked, sort_keys=True) + "\n" for asked in requests(tracks, frames, video.expressions, pictures)]
