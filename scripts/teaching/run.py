@@ -36,6 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="more evaluation videos to refuse: a meta_expressions.json, or a text of ids",
     )  # fmt: skip
     parser.add_argument(
+        "--eval-hashes", type=Path, action="append", default=[], metavar="FILE",
+        help="refuse what looks like evaluation videos, too: a file of `teach hashes`",
+    )  # fmt: skip
+    parser.add_argument(
         "--allow-eval-videos", action="store_true", help="label evaluation videos; the data set says so"
     )
     add_backend_arguments(parser)
@@ -44,18 +48,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Teach this worker's share; the last worker writes the data set. Exit status 3 where videos failed."""
-    from datasets import evaluation_videos
+    from datasets import evaluation_videos, likeness
     from models.teacher.assembling import check_place
-    from models.teacher.masklet_writer import ExportConfig, Provenance, check_allowed
+    from models.teacher.masklet_writer import ExportConfig, Provenance, check_allowed, check_looks
     from models.teacher.pipeline import Teacher
     from models.teacher.stages import Shard
-    from models.teacher.workers import video_ids
+    from models.teacher.workers import chosen, video_ids
     from util.report import commit
 
     shard, videos = Shard.parse(options.shard), open_source(options)
-    config = ExportConfig(options.keep_no_target, tuple(options.denylist), options.allow_eval_videos)
+    denylist, hashes = tuple(options.denylist), tuple(options.eval_hashes)
+    config = ExportConfig(options.keep_no_target, denylist, hashes, options.allow_eval_videos)
     ids, source = video_ids(videos), options.source.resolve().name
     check_allowed(ids, evaluation_videos.evaluation_videos(config.denylist), config)
+    check_looks(likeness.suspects(videos, chosen(ids, shard), likeness.read_hashes(config.hashes)), config)
     check_place(options.out, source)
     settings = teacher_config(options)
     backends = build_backends(options, settings, videos)
