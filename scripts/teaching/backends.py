@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DETECTORS = (
     "grounding_dino", "mm_grounding_dino", "owlv2", "florence2", "grounding_dino_package", "cloud", "scripted"
 )  # fmt: skip
-SEGMENTERS = ("sam2", "sam2_package", "scripted")
+SEGMENTERS = ("sam2", "sam2_package", "sam3", "scripted")
 MATCHERS = ("phrase", "region_text", "florence2", "vlm_marks", "external", "scripted")
 PARSERS = ("rules", "language_model")
 
@@ -106,6 +106,11 @@ def build_segmenter(named: str, device: str, truth: Truth) -> VideoSegmenter:
         from models.teacher.segment.sam2_package import Sam2PackageSegmenter
 
         return Sam2PackageSegmenter.from_pretrained(_needed(weights, named), device)
+    if name == "sam3":
+        from models.teacher.segment.sam3 import DEFAULT as SAM_3
+        from models.teacher.segment.sam3 import Sam3Segmenter
+
+        return Sam3Segmenter.from_pretrained(weights or SAM_3, device)
     from models.teacher.scripted import ScriptedSegmenter
 
     return ScriptedSegmenter(truth)
