@@ -26,16 +26,17 @@ def read_video_folder(root: str | Path, sentences: str | Path | None = None) -> 
     """
     root = Path(root)
     path = Path(sentences) if sentences else root / SENTENCES
-    tree.require_folder(root, "the videos")
+    paths = videos_in(root)
     told = _read_sentences(path)
-    paths = _videos(root)
     strange = sorted(set(told) - set(paths))
     if strange:
         raise InputError(f"{path} speaks of {', '.join(strange[:5])}, and {root} has no such videos; correct the names")
     return tree.LazyVideos(sorted(told), partial(_video, paths, told))
 
 
-def _videos(root: Path) -> dict[str, Path]:
+def videos_in(root: Path) -> dict[str, Path]:
+    """Video files and folders of frames by their names. Raises InputError where two have one name, or no folder is."""
+    tree.require_folder(root, "the videos")
     found: dict[str, Path] = {}
     for path in sorted(root.iterdir(), key=lambda p: natural_order(p.name)):
         if path.name.startswith(".") or path.suffix in (".json", ".txt", ".md"):

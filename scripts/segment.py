@@ -131,7 +131,7 @@ def summary(result: VideoResult) -> str:
 
 
 class Bars:
-    """A progress bar per stage, one below the other: call it with (stage, done, total)."""
+    """A progress bar per stage, one below the other: call it with (stage, done, total); a total of 0: not known yet."""
 
     def __init__(self) -> None:
         self._bars: dict[str, tqdm[Any]] = {}
@@ -140,9 +140,12 @@ class Bars:
         if stage not in self._bars:
             self._close()
             self._bars[stage] = tqdm(
-                total=total, desc=stage, unit=" masks" if stage == "tracking" else " frames", dynamic_ncols=True
-            )
+                desc=stage, unit=" masks" if stage == "tracking" else " frames", dynamic_ncols=True,
+                total=total or None, bar_format=None if total else "{desc} ...",
+            )  # fmt: skip
         bar = self._bars[stage]
+        if total:
+            bar.total, bar.bar_format = total, None
         bar.update(done - bar.n)
 
     def __enter__(self) -> Bars:

@@ -41,7 +41,7 @@ def test_recipe_loads(name: str) -> None:
     assert config.output_dir == Path("output") / name
     sources = [*config.data.sources, *([config.validation.source] if config.validation.source else [])]
     assert all((source.kind in LAYOUTS) == bool(source.root) for source in sources)
-    assert name in PUBLISHED or name == "ablation" or name.startswith("tiny")
+    assert name in PUBLISHED or name in ("ablation", "student") or name.startswith("tiny")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

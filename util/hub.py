@@ -25,11 +25,21 @@ def local_folder(source: str, patterns: Sequence[str], *, what: str, advice: str
 
     # Imported here: it costs half a second, and most runs read a folder.
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     try:
         # One request, no retries: offline this falls back to the cache at once.
         return Path(snapshot_download(source, allow_patterns=list(patterns)))
+    except GatedRepoError as error:
+        raise InputError(
+            f"{problem}, and the Hugging Face hub keeps it behind a licence; ask for access at "
+            f"https://huggingface.co/{source}, then `hf auth login`; or {advice}"
+        ) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise InputError(f"{problem}, and the Hugging Face hub has no such id; {advice}") from error
     except LocalEntryNotFoundError as error:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.teacher.interfaces import Detector, ExpressionParser, Matcher, Parsed, Prompt, VideoSegmenter
+from models.teacher.interfaces import Detector, ExpressionParser, Matcher, Parsed, Prompt, Question, VideoSegmenter
 from models.teacher.match.frames import view_of
 from util.types import FrameSource, ReferringVideo
 
@@ -119,7 +119,7 @@ class Baseline:
         if not len(tracks_NTHW) or not parsed:
             return masks_ETHW
         views = [view_of(number, masks) for number, masks in enumerate(tracks_NTHW)]
-        scores = self.matcher.score(video.id, {frame: video.frames[frame]}, views, parsed).scores_ENF[:, :, 0]
+        scores = self.matcher.score(Question(video.id, {frame: video.frames[frame]}, views, parsed)).scores_ENF[:, :, 0]
         for e, row in enumerate(np.nan_to_num(scores)):
             if row.max() >= SCORE:
                 masks_ETHW[e] = tracks_NTHW[int(row.argmax())]

@@ -174,6 +174,18 @@ def report(trust: ArrayLike, j: ArrayLike, bins: int = 10) -> dict[str, float]:
     }
 
 
+def ece_by_chance(trust: ArrayLike, j: ArrayLike, bins: int = 10, draws: int = 200) -> float:
+    """The calibration error that as many samples show by chance, where trust is right on average in every bin.
+
+    Mean over `draws` in which each J is drawn anew, with replacement, from those of its bin.
+    """
+    said, true = np.asarray(trust, np.float64), np.asarray(j, np.float64)
+    place, draw = np.minimum((said * bins).astype(int), bins - 1), np.random.default_rng(0)
+    of_bins = [true[place == b] for b in range(bins) if (place == b).any()]
+    gaps = [np.abs(draw.choice(of_bin, (draws, len(of_bin))).sum(1) - of_bin.sum()) for of_bin in of_bins]
+    return float(np.sum(gaps, axis=0).mean() / len(said))
+
+
 def _ranks(values: np.ndarray) -> np.ndarray:
     """Ranks, equal values sharing their mean."""
     _, place, count = np.unique(values, return_inverse=True, return_counts=True)

@@ -1,4 +1,4 @@
-"""Asking the models again: is the object found again, does it come back, and does the sentence still fit?"""
+"""Asking the models again: is the object found again, does it come back, does the sentence still fit, and no other?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 
 from datasets.tracks import Tracks
 from models.teacher.detect.boxes import box_iou
-from models.teacher.interfaces import Detector, Matcher, Parsed, Prompt, TrackView, VideoSegmenter
+from models.teacher.edits import edits
+from models.teacher.interfaces import Detector, Matcher, Parsed, Prompt, Question, TrackView, VideoSegmenter
 from models.teacher.quality import NAN, unused_frames
 from models.teacher.resolver import Decision
 from util.errors import InputError
@@ -20,11 +21,13 @@ from util.types import PRESENT, FrameSource
 class CheckConfig:
     """frames  asked again of each masklet; score  least of a detection that counts.
     cycle  whether each object that is used is followed back, which takes as long as tracking it did.
+    edited  whether matchers are asked about sentences with a word swapped as well, each of which costs as one more.
     """
 
     frames: int = 4
     score: float = 0.35
     cycle: bool = True
+    edited: bool = True
 
     def __post_init__(self) -> None:
         if self.frames < 0 or not 0 <= self.score <= 1:
@@ -92,7 +95,7 @@ def _iou(mask_HW: np.ndarray, other_HW: np.ndarray) -> float:
     return float((mask_HW & other_HW).sum() / (mask_HW | other_HW).sum())
 
 
-def verify(
+def ask_again(
     decision: Decision,
     parsed: Parsed,
     tracks: Tracks,
@@ -101,13 +104,23 @@ def verify(
     used: Sequence[int],
     matcher: Matcher,
     config: CheckConfig,
-) -> float:
-    """Least over a masklet's tracks of the mean score that a matcher gives them in fresh frames; NaN without any."""
+) -> dict[str, float]:
+    """What a matcher says of a masklet in fresh frames, the least over its tracks; NaN where it says nothing.
+
+    verify       mean score of the sentence; hardneg_gap  what that is above the best one with a word swapped
+    """
     seen = np.asarray(tracks.visible_NT()[list(decision.rows)].any(0))
     fresh = unused_frames(seen, used, config.frames)
     if not fresh or not decision.rows:
-        return NAN
+        return {"verify": NAN, "hardneg_gap": NAN}
     images = {frame: frames[frame] for frame in fresh}
-    scores = matcher.score(tracks.video_id, images, [views[row] for row in decision.rows], [parsed]).scores_ENF[0]
-    means = [float(np.nanmean(row)) for row in scores if np.isfinite(row).any()]
-    return min(means, default=NAN)
+    others = edits(parsed, motion=matcher.sees_motion) if config.edited else ()
+    said = matcher.score(Question(tracks.video_id, images, [views[row] for row in decision.rows], [parsed, *others]))
+    judged_ENF = np.isfinite(said.scores_ENF)
+    sums_EN, counts_EN = np.where(judged_ENF, said.scores_ENF, 0.0).sum(-1), judged_ENF.sum(-1)
+    means_EN = np.divide(sums_EN, counts_EN, out=np.full(sums_EN.shape, np.nan), where=counts_EN > 0)
+    gaps_N = means_EN[0] - means_EN[1:].max(0, initial=-np.inf)  # NaN where any of them was not judged
+    return {
+        "verify": min(means_EN[0][np.isfinite(means_EN[0])].tolist(), default=NAN),
+        "hardneg_gap": min(gaps_N[np.isfinite(gaps_N)].tolist(), default=NAN),
+    }

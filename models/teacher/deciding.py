@@ -26,11 +26,11 @@ from models.teacher.resolver import Decision
 from models.teacher.stages import Stopwatch, Workspace, stage_key
 from util.errors import InputError
 
-VERSIONS = {"match": 1, "resolve": 1, "score": 1}  # raised when a stage's code answers differently
+VERSIONS = {"match": 1, "resolve": 1, "score": 2}  # raised when a stage's code answers differently
 
 
 @dataclass(frozen=True)
-class Question:
+class Case:
     """A video's tracks and what its sentences ask for."""
 
     ingested: Ingested
@@ -86,19 +86,19 @@ class Decider:
         keys["score"] = self._key("score", {"checks": asdict(self.config.checks)}, models, [keys["resolve"]])
         return keys
 
-    def answer(self, question: Question, watch: Stopwatch) -> Answers:
+    def answer(self, case: Case, watch: Stopwatch) -> Answers:
         """Decisions and qualities of all sentences, in their order."""
-        keys = self.keys(question.parse_key, question.tracks.fingerprint, question.expression_ids)
-        judge = self._judge(question.parsed)
+        keys = self.keys(case.parse_key, case.tracks.fingerprint, case.expression_ids)
+        judge = self._judge(case.parsed)
         said: list[FrameScores] = []  # asked for only where a later stage is not there
 
         def scores() -> FrameScores:
             if not said:
-                said.append(self._match(judge, question, keys, watch))
+                said.append(self._match(judge, case, keys, watch))
             return said[0]
 
-        decisions = self._resolve(judge, question, keys["resolve"], scores, watch)
-        features = self._measure(judge, question, keys["score"], decisions, scores, watch)
+        decisions = self._resolve(judge, case, keys["resolve"], scores, watch)
+        features = self._measure(judge, case, keys["score"], decisions, scores, watch)
         model = asdict(self.model) if self.model else None
         key = self._key("weigh", {"model": model}, [], [keys["score"]])
         return Answers(decisions, judge.weigh(decisions, features), key)
@@ -107,43 +107,43 @@ class Decider:
         detector = PooledDetector(self.detector, pooled_nouns(parsed))
         return Judge(self.matchers, detector, self.segmenter, self.config, voices=self.voices, model=self.model)
 
-    def _match(self, judge: Judge, question: Question, keys: Mapping[str, str], watch: Stopwatch) -> FrameScores:
+    def _match(self, judge: Judge, case: Case, keys: Mapping[str, str], watch: Stopwatch) -> FrameScores:
         """Scores of all matchers, each kept on its own, so that one more asks no other again."""
-        video, found = question.ingested.video.id, []
+        video, found = case.ingested.video.id, []
         for name, matcher in self.matchers.items():
             alone = Judge({name: matcher}, judge.detector, judge.segmenter, self.config)
 
             def work(alone: Judge = alone) -> Any:
-                return alone.match(question.tracks, question.ingested.frames, question.parsed).to_dict()
+                return alone.match(case.tracks, case.ingested.frames, case.parsed).to_dict()
 
             stored = self.workspace.stage("match", video, keys[f"match:{name}"], work, watch)
             found.append(FrameScores.from_dict(stored))
         return FrameScores(found[0].frames, {name: said for one in found for name, said in one.by_matcher.items()})
 
     def _resolve(
-        self, judge: Judge, question: Question, key: str, scores: Callable[[], FrameScores], watch: Stopwatch
+        self, judge: Judge, case: Case, key: str, scores: Callable[[], FrameScores], watch: Stopwatch
     ) -> list[Decision]:
         def work() -> Any:
-            decided = judge.resolve(question.tracks, question.expression_ids, question.parsed, scores())
+            decided = judge.resolve(case.tracks, case.expression_ids, case.parsed, scores())
             return [without_nan(asdict(decision)) for decision in decided]
 
-        stored = self.workspace.stage("resolve", question.ingested.video.id, key, work, watch)
+        stored = self.workspace.stage("resolve", case.ingested.video.id, key, work, watch)
         return [decision_from(entry) for entry in stored]
 
     def _measure(
         self,
         judge: Judge,
-        question: Question,
+        case: Case,
         key: str,
         decisions: Sequence[Decision],
         scores: Callable[[], FrameScores],
         watch: Stopwatch,
     ) -> list[dict[str, float] | None]:
         def work() -> Any:
-            frames, used = question.ingested.frames, scores().frames
-            return without_nan(judge.measure(question.tracks, frames, question.parsed, decisions, used))
+            frames, used = case.ingested.frames, scores().frames
+            return without_nan(judge.measure(case.tracks, frames, case.parsed, decisions, used))
 
-        stored = self.workspace.stage("score", question.ingested.video.id, key, work, watch)
+        stored = self.workspace.stage("score", case.ingested.video.id, key, work, watch)
         return [
             None if entry is None else {name: NAN if value is None else value for name, value in entry.items()}
             for entry in stored

@@ -101,7 +101,8 @@ class Follower:
         key = self.ingest_key(video, watch, frames)
 
         def work() -> dict[str, Any]:
-            keys = find_key_frames((frames[index] for index in range(len(frames))), self.config.keys)
+            shown = (frames[index] for index in watch.counted(range(len(frames))))
+            keys = find_key_frames(shown, self.config.keys)
             return {"frames": len(frames), "size": frames.size, "fps": round(frames.fps, 6), "key_frames": keys}
 
         found = self.workspace.stage("ingest", video.id, key, work, watch)
@@ -134,7 +135,8 @@ class Follower:
 
         def work() -> dict[str, Any]:
             return {
-                str(frame): [_as_json(c) for c in self._look(ingested, frame, nouns)] for frame in ingested.key_frames
+                str(frame): [_as_json(c) for c in self._look(ingested, frame, nouns)]
+                for frame in watch.counted(ingested.key_frames)
             }
 
         found = self.workspace.stage("detect", ingested.video.id, self.detect_key(ingested.key, nouns), work, watch)
@@ -154,13 +156,13 @@ class Follower:
 
     def track(self, ingested: Ingested, nouns: Sequence[str], watch: Stopwatch) -> Tracks:
         """Everything the nouns name, followed through the whole video; detects only where the tracks are not there."""
-        key = self.track_key(self.detect_key(ingested.key, nouns))
-        video = ingested.video
+        detect_key = self.detect_key(ingested.key, nouns)
+        key, video = self.track_key(detect_key), ingested.video
         found = self.stored(video.id, key)
         if found is not None:
             return found
-        detections = self.detect(ingested, nouns, watch)
-        watch.run("track", lambda: self.store.write(self._follow(ingested, detections, key)))
+        detections, keys = self.detect(ingested, nouns, watch), {"key": key, "detections": detect_key}
+        watch.run("track", lambda: self.store.write(self._follow(ingested, detections, keys, watch)))
         # what is read may differ from what was written in the last bit of the pointers, and a later run reads it
         return self.store.read(self.dataset, self.split, video.id)
 
@@ -172,12 +174,19 @@ class Follower:
         ]
         return merge_nouns(suppress(found, self.config.detect.same_noun), self.config.detect.any_noun)
 
-    def _follow(self, ingested: Ingested, detections: Mapping[int, Sequence[Candidate]], key: str) -> Tracks:
-        config, segmenter = self.config, asdict(self.segmenter.info)
-        objects = follow(ingested.frames, lambda frame: detections.get(frame, ()), self.segmenter, config.sweep)
+    def _follow(
+        self,
+        ingested: Ingested,
+        detections: Mapping[int, Sequence[Candidate]],
+        keys: Mapping[str, str],
+        watch: Stopwatch,
+    ) -> Tracks:
+        config, segmenter, frames = self.config, asdict(self.segmenter.info), ingested.frames
+        tick = watch.ticks(len(frames) * (1 + config.sweep.backward))
+        objects = follow(frames, lambda frame: detections.get(frame, ()), self.segmenter, config.sweep, tick=tick)
         prompts = {"name": "detector", "model": asdict(self.detector.info), "config": asdict(config.detect)}
         generator = {
-            "segmenter": segmenter, "prompt_sources": [prompts], "keys": asdict(config.keys), "key": key,
+            "segmenter": segmenter, "prompt_sources": [prompts], "keys": asdict(config.keys), **keys,
             "sweep": asdict(config.sweep), "merge": asdict(config.merge), "order": "forward, then backward",
         }  # fmt: skip
         return to_tracks(

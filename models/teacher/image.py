@@ -2,9 +2,11 @@
 
     {"image_path", "img_width", "img_height", "box_format": "xyxy", "model": {...}, "caption" where one was made,
      "annotations": [{"class_name", "bbox": [x0, y0, x1, y1], "segmentation": {"size", "counts"}, "score",
-                      "mask_score", "phrase", "noun_scores", "drawn_segmentation" where the detector drew one}]}
+                      "mask_score", "phrase", "noun_scores", "token_scores": [["red", 0.4], ["car", 0.8]],
+                      "drawn_segmentation" where the detector drew one}]}
 
 `score` is the detector's, null where it has none; `mask_score` is the segmenter's predicted IoU, null likewise.
+`token_scores` are the words that the detector was asked about, each with its probability; null where it scores none.
 (Grounded SAM 2 writes the segmenter's as `score`, and as a list when there are several boxes.)
 """
 
@@ -35,7 +37,7 @@ class Thing:
     """Something found in an image.
 
     score        0..1 of the detector, None where it gives none; mask_score  of the segmenter, likewise
-    noun_scores  of every noun that found it
+    noun_scores  of every noun that found it; token_scores  of every word of its name, as in `Detection`
     drawn_HW     the mask that the detector drew itself (Florence-2's polygons), if any
     """
 
@@ -46,6 +48,7 @@ class Thing:
     mask_score: float | None
     phrase: str = ""
     noun_scores: Mapping[str, float] = field(default_factory=dict)
+    token_scores: tuple[tuple[str, float], ...] = ()
     drawn_HW: np.ndarray | None = None
 
 
@@ -64,6 +67,7 @@ def segment_image(
             mask_score,
             candidate.best.phrase,
             candidate.noun_scores,
+            candidate.best.token_scores,
         )
         for candidate, (mask_HW, mask_score) in zip(found, masks, strict=True)
     ]
@@ -174,6 +178,7 @@ def _annotation(thing: Thing) -> dict[str, Any]:
         "mask_score": thing.mask_score,
         "phrase": thing.phrase,
         "noun_scores": dict(thing.noun_scores),
+        "token_scores": [list(pair) for pair in thing.token_scores] or None,
         **drawn,
     }
 

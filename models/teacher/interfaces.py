@@ -36,12 +36,16 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Detection:
-    """A box of one noun. `score` 0..1; `noun` is the one of the call that was asked for, `phrase` what was matched."""
+    """A box of one noun. `score` 0..1; `noun` is the one of the call that was asked for, `phrase` what was matched.
+
+    token_scores  each word that was asked about and its probability, in order; none where a model has no such scores
+    """
 
     box: Box
     score: float
     noun: str
     phrase: str = ""
+    token_scores: tuple[tuple[str, float], ...] = ()
 
 
 class Detector(Protocol):
@@ -183,6 +187,28 @@ class MatchScores:
     absent_E: np.ndarray
 
 
+@dataclass(frozen=True)
+class Question:
+    """What a matcher is shown of one video: F frames by their numbers, N tracks, and E sentences."""
+
+    video_id: str
+    images: Mapping[int, np.ndarray]
+    tracks: Sequence[TrackView]
+    expressions: Sequence[Parsed]
+
+    @property
+    def seen_NF(self) -> np.ndarray:
+        """Which track is seen in which frame, bool."""
+        seen = [[track.presence_T[frame] > 0 for frame in self.images] for track in self.tracks]
+        return np.array(seen, bool).reshape(len(self.tracks), len(self.images))
+
+    def unjudged(self) -> MatchScores:
+        """NaN everywhere, in arrays of their own, which a matcher fills as far as it can judge."""
+        sentences = len(self.expressions)
+        scores_ENF = np.full((sentences, len(self.tracks), len(self.images)), np.nan)
+        return MatchScores(scores_ENF, np.full(sentences, np.nan))
+
+
 class Matcher(Protocol):
     """Scores sentences against tracks. It never leaves a track out: deciding is the resolver's."""
 
@@ -194,12 +220,6 @@ class Matcher(Protocol):
         """Whether several frames are judged together, so that a movement can count."""
         ...
 
-    def score(
-        self,
-        video_id: str,
-        images: Mapping[int, np.ndarray],
-        tracks: Sequence[TrackView],
-        expressions: Sequence[Parsed],
-    ) -> MatchScores:
-        """Scores of E sentences, N tracks and the F frames of `images`, in their order."""
+    def score(self, question: Question) -> MatchScores:
+        """Scores of the question's sentences, tracks and frames, in its orders."""
         ...

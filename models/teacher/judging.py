@@ -17,10 +17,11 @@ import numpy as np
 from datasets.tracks import Tracks
 from models.teacher import checks
 from models.teacher.calibration import QualityModel
-from models.teacher.interfaces import Detector, Matcher, MatchScores, Parsed, VideoSegmenter
+from models.teacher.interfaces import Detector, Matcher, MatchScores, Parsed, Question, VideoSegmenter
 from models.teacher.match.frames import FRAMES, choose_frames, seen_NT, track_views
 from models.teacher.match.fusion import Voice, fuse
-from models.teacher.quality import NAN, Quality, masklet_features, track_features, weigh
+from models.teacher.movement import MOVED, camera, gone, travels
+from models.teacher.quality import ASKED, NAN, Quality, masklet_features, track_features, weigh
 from models.teacher.resolver import Decision, ResolverConfig, resolve
 from util.types import FrameSource
 
@@ -76,17 +77,12 @@ class Judge:
     def match(self, tracks: Tracks, frames: FrameSource, parsed: Sequence[Parsed]) -> FrameScores:
         """Scores of all sentences; matchers are not asked where there is no track."""
         chosen = choose_frames(seen_NT(tracks), self.config.frames) if len(tracks) else ()
-        images = {frame: frames[frame] for frame in chosen}
-        views = track_views(tracks)
-        nothing = MatchScores(np.full((len(parsed), len(tracks), len(chosen)), NAN), np.full(len(parsed), NAN))
+        question = Question(tracks.video_id, {frame: frames[frame] for frame in chosen}, track_views(tracks), parsed)
         asked = bool(chosen and parsed)
-        return FrameScores(
-            chosen,
-            {
-                name: matcher.score(tracks.video_id, images, views, parsed) if asked else nothing
-                for name, matcher in self.matchers.items()
-            },
-        )
+        said = {
+            name: matcher.score(question) if asked else question.unjudged() for name, matcher in self.matchers.items()
+        }
+        return FrameScores(chosen, said)
 
     def resolve(
         self, tracks: Tracks, expression_ids: Sequence[str], parsed: Sequence[Parsed], said: FrameScores
@@ -111,6 +107,8 @@ class Judge:
         """
         rows = sorted({row for decision in decisions for row in decision.rows})
         views = track_views(tracks)
+        going = [decision.rows and travels(sentence) for decision, sentence in zip(decisions, parsed, strict=True)]
+        pans = camera(tracks, frames) if any(going) else []
         cycles = checks.cycle_ious(tracks, rows, frames, self.segmenter) if self.config.checks.cycle else {}
         of_tracks = {
             row: track_features(tracks, row)
@@ -118,16 +116,19 @@ class Judge:
             for row in rows
         }
         found: list[dict[str, float] | None] = []
-        for decision, sentence in zip(decisions, parsed, strict=True):
+        for decision, sentence, goes in zip(decisions, parsed, going, strict=True):
             if not decision.rows:
                 found.append(None)
                 continue
             said = [
-                checks.verify(decision, sentence, tracks, views, frames, used, matcher, self.config.checks)
+                checks.ask_again(decision, sentence, tracks, views, frames, used, matcher, self.config.checks)
                 for matcher in self.matchers.values()
             ]
-            known = [value for value in said if np.isfinite(value)]
-            found.append(masklet_features(decision, of_tracks, float(np.mean(known)) if known else NAN))
+            checked = {name: _mean([one[name] for one in said]) for name in ASKED}
+            if goes:
+                ways = [gone(tracks, row, pans) for row in decision.rows]
+                checked["motion_ok"] = NAN if np.isnan(ways).any() else float(min(ways) >= MOVED)
+            found.append(masklet_features(decision, of_tracks, checked))
         return found
 
     def weigh(
@@ -144,6 +145,11 @@ class Judge:
         if not nouns:
             return NAN
         return checks.redetect_iou(tracks, row, nouns, frames, used, self.detector, self.config.checks)
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else NAN
 
 
 def _as_lists(scores: MatchScores) -> dict[str, Any]:

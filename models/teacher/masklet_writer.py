@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from datasets import evaluation_videos, tree
+from datasets import evaluation_videos, likeness, tree
 from datasets.masklets import write_masklets
 from datasets.tracks import Tracks
 from models.teacher.interfaces import ModelInfo
@@ -24,6 +24,7 @@ from util import atomic
 from util.errors import InputError
 from util.types import Expression, ReferringVideo
 
+INSTEAD = "leave them out, or label them with --allow-eval-videos and never score on what is trained with them"
 RESTRICTED = ("non-commercial", "noncommercial", "research only", "research-only", "cc-by-nc")
 
 
@@ -43,12 +44,14 @@ class Answered(Protocol):
 @dataclass(frozen=True)
 class ExportConfig:
     """no_target  whether sentences are kept that have no referent, as far as a matcher said so.
-    denylist  further lists of evaluation videos; allow_evaluation  label them all the same, and say so in the data set.
+    denylist  further lists of evaluation videos; hashes  files of what they look like (`datasets/likeness.py`)
+    allow_evaluation  label them all the same, and say so in the data set
     jpeg  quality of frames that are not JPEGs yet.
     """
 
     no_target: bool = False
     denylist: tuple[Path, ...] = ()
+    hashes: tuple[Path, ...] = ()
     allow_evaluation: bool = False
     jpeg: int = tree.JPEG_QUALITY
 
@@ -66,8 +69,12 @@ class Provenance:
     commit: str = ""
     calibration: str = ""
 
-    def describe(self, config: ExportConfig, listed: frozenset[str], contaminated: bool) -> dict[str, Any]:
-        """What dataset.json says of it. Raises InputError for a model that does not state its licence."""
+    def describe(self, config: ExportConfig, listed: frozenset[str], known: likeness.Known) -> dict[str, Any]:
+        """What dataset.json says of it, but for `contaminated`, which is False here.
+
+        `listed` and `known`: evaluation videos by name and by looks. Raises InputError for a model that does not state
+        its licence.
+        """
         for role, model in self.models.items():
             if not model.licence:
                 raise InputError(
@@ -84,7 +91,8 @@ class Provenance:
             "config_sha256": atomic.sha256(atomic.canonical([self.settings, models, config.no_target])),
             "calibration": self.calibration,
             "denylist_sha256": evaluation_videos.fingerprint(listed),
-            "contaminated": contaminated,
+            "hashes_sha256": likeness.fingerprint(known),
+            "contaminated": False,
         }
 
 
@@ -124,17 +132,19 @@ def export(
     `write_masklets` does.
     """
     config = config or ExportConfig()
-    listed = evaluation_videos.evaluation_videos(config.denylist)
+    listed, known = evaluation_videos.evaluation_videos(config.denylist), likeness.read_hashes(config.hashes)
     kept: dict[tuple[str, str], dict[str, Any]] = {}
     rejected: list[dict[str, Any]] = [dict(row) for row in failed]
     more: dict[tuple[str, str], dict[str, Any]] = {}
     # what is contaminated is known only once all videos were seen, and dataset.json is written last of all
-    about = provenance.describe(config, listed, contaminated=False)
+    about = provenance.describe(config, listed, known)
 
     def videos() -> Iterator[ReferringVideo]:
         for answered in answers:
             check_allowed([answered.video.id], listed, config)
-            about["contaminated"] |= answered.video.id in listed
+            suspected = likeness.suspects([answered.video], [0], known)
+            check_looks(suspected, config)
+            about["contaminated"] |= bool(suspected) or answered.video.id in listed
             yield from _kept(answered, config, kept, rejected, more)
 
     return write_masklets(
@@ -146,8 +156,17 @@ def export(
 def check_allowed(ids: Iterable[str], listed: frozenset[str], config: ExportConfig) -> None:
     """Raises InputError where videos are to be scored on, unless that is allowed."""
     if not config.allow_evaluation:
-        instead = "leave them out, or label them with --allow-eval-videos and never score on what is trained with them"
-        evaluation_videos.refuse(ids, listed, "the source", instead)
+        evaluation_videos.refuse(ids, listed, "the source", INSTEAD)
+
+
+def check_looks(suspected: Mapping[str, Sequence[str]], config: ExportConfig) -> None:
+    """Raises InputError where videos look like those that are scored on, unless that is allowed."""
+    if suspected and not config.allow_evaluation:
+        pairs = [f"{name} like {others[0]}" for name, others in list(suspected.items())[:3]]
+        more = f" and {len(suspected) - 3} more" if len(suspected) > 3 else ""
+        raise InputError(
+            f"the source has videos that look like evaluation videos ({', '.join(pairs)}{more}); {INSTEAD}"
+        )
 
 
 def _kept(

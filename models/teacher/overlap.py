@@ -37,6 +37,30 @@ def assign(values_NM: np.ndarray, least: float) -> list[tuple[int, int]]:
     return [(int(r), int(c)) for r, c in zip(rows, columns, strict=True) if values_NM[r, c] >= least]
 
 
+class Volumes:
+    """IoU of N objects with M others over a whole video, added up frame by frame."""
+
+    def __init__(self, objects: int, others: int) -> None:
+        self._shared_NM, self._either_NM = np.zeros((objects, others)), np.zeros((objects, others))
+
+    def add(self, masks: Sequence[np.ndarray], others: Sequence[np.ndarray], known_N: np.ndarray) -> None:
+        """One frame: masks bool [H, W] of either side. An object that is not known in it is left out of it."""
+        shared = intersections(masks, others)
+        areas, other_areas = (np.array([mask.sum() for mask in side], np.float64) for side in (masks, others))
+        self._shared_NM[known_N] += shared[known_N]
+        self._either_NM[known_N] += (areas[:, None] + other_areas[None] - shared)[known_N]
+
+    def ious(self) -> np.ndarray:
+        """IoU [N, M]; 0 where both are empty throughout."""
+        return _quotient(self._shared_NM, self._either_NM)
+
+
+def set_f1(ious_NM: np.ndarray, least: float) -> float:
+    """F1 of two sets of objects, of which a pair is the same one from an IoU of `least` on; 1 for two empty sets."""
+    wanted, told = ious_NM.shape
+    return 2 * len(assign(ious_NM, least)) / (wanted + told) if wanted + told else 1.0
+
+
 def frame_ious(masks: Sequence[rle.RLE | None], others: Sequence[rle.RLE | None]) -> np.ndarray:
     """IoU [T] of two tracks, frame by frame; NaN where both are empty."""
     ious = np.full(len(masks), np.nan)

@@ -16,7 +16,7 @@ from typing import Any
 from datasets.track_store import TrackStore
 from datasets.tracks import Tracks
 from models.teacher.calibration import QualityModel
-from models.teacher.deciding import Answers, Decider, Question
+from models.teacher.deciding import Answers, Case, Decider
 from models.teacher.following import FollowConfig, Follower, Ingested, pooled_nouns
 from models.teacher.interfaces import Detector, ExpressionParser, Matcher, ModelInfo, Parsed, VideoSegmenter
 from models.teacher.judging import JudgeConfig
@@ -111,7 +111,7 @@ class Teacher:
         ingested = self.follower.ingest(video, watch)
         parse_key, parsed = self.follower.parse(video, watch)
         tracks = self.follower.track(ingested, pooled_nouns(parsed), watch)
-        answers: Answers = self.decider.answer(Question(ingested, tracks, parsed, parse_key), watch)
+        answers: Answers = self.decider.answer(Case(ingested, tracks, parsed, parse_key), watch)
         return Taught(ingested, tracks, parsed, answers.decisions, answers.qualities, answers.key)
 
     def missing(self, video: ReferringVideo) -> tuple[str, ...]:

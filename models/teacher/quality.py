@@ -1,8 +1,9 @@
 """How far a masklet is to be trusted: what is measured of it, and the weight that follows.
 
 features  of the decision (`match_p`, `margin`, `vote_share`, `absent`); of the tracks as they lie in the store; and
-          of checks that ask the models again: on frames the matcher has not seen (`verify`, `redetect_iou`), and by
-          following the object back from its far end (`cycle_iou`)
+          of checks that ask the models again: on frames the matcher has not seen (`verify`, `redetect_iou`), about
+          sentences with a word swapped (`hardneg_gap`), and by following the object back from its far end
+          (`cycle_iou`); and whether what is said to go anywhere does (`motion_ok`, 1 or 0)
 floors    a feature beyond its floor rejects, whatever the rest says; where quality was fitted, checks that err
           themselves have none, because the fit has seen what they are worth
 weight    clip((quality - 0.35) / 0.40, 0, 1), quality the J that a model fitted on labelled videos expects; without
@@ -32,14 +33,15 @@ OF_TRACKS = {
     "visible_share": True, "area": True, "redetect_iou": True, "cycle_iou": True,
     "fragments": False, "area_jump": False, "wobble": False, "leap": False, "border": False, "disputed": False,
 }  # fmt: skip
-OF_DECISIONS = ("match_p", "margin", "vote_share", "absent", "verify")
+ASKED = ("verify", "hardneg_gap")  # of matchers
+OF_DECISIONS = ("match_p", "margin", "vote_share", "absent", *ASKED, "motion_ok")
 FEATURES = (*OF_DECISIONS, *OF_TRACKS)
 
 FLOORS: Mapping[str, float] = {
     "match_p": 0.35, "verify": 0.3, "redetect_iou": 0.3, "cycle_iou": 0.5, "stability": 0.7, "presence": 0.5,
-    "area": 1e-4, "visible_share": 0.05,
+    "area": 1e-4, "visible_share": 0.05, "hardneg_gap": 0.0,
 }  # fmt: skip
-ERRING = ("verify", "redetect_iou", "cycle_iou")
+ERRING = ("verify", "hardneg_gap", "redetect_iou", "cycle_iou")
 CEILINGS: Mapping[str, float] = {"fragments": 6.0, "area_jump": 0.5}
 
 WORTHLESS, SPAN = 0.35, 0.40  # expected J of weight 0, and how much more has weight 1
@@ -114,15 +116,18 @@ def _steps(tracks: Tracks, row: int, present: np.ndarray) -> dict[str, float]:
 
 
 def masklet_features(
-    decision: Decision, of_tracks: Mapping[int, Mapping[str, float]], verify: float
+    decision: Decision, of_tracks: Mapping[int, Mapping[str, float]], checked: Mapping[str, float]
 ) -> dict[str, float]:
-    """All features of one sentence's masklet, in the order of `FEATURES`. `of_tracks`: those of each of its rows."""
+    """All features of one sentence's masklet, in the order of `FEATURES`.
+
+    of_tracks  those of each of its rows; checked  those that were measured of the sentence, NaN for the others
+    """
     found = {
         "match_p": decision.p,
         "margin": decision.margin,
         "vote_share": decision.votes / decision.frames if decision.frames else NAN,
         "absent": decision.absent,
-        "verify": verify,
+        **{name: checked.get(name, NAN) for name in (*ASKED, "motion_ok")},
     }
     for name, more in OF_TRACKS.items():
         values = [of_tracks[row].get(name, NAN) for row in decision.rows]

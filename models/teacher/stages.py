@@ -16,8 +16,9 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -69,10 +70,17 @@ class Shard:
 
 
 class Stopwatch:
-    """Seconds by stage, of those that were run and not found. A stage that asks for another is not charged for it."""
+    """Seconds by stage, of those that were run and not found. A stage that asks for another is not charged for it.
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._clock = clock
+    `progress` is told (stage, done, total) when a stage begins, with a total of 0, and by those stages that count.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.perf_counter,
+        progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    ) -> None:
+        self._clock, self._progress = clock, progress
         self.stage = ""
         self.seconds: dict[str, float] = {}
         self._lent = 0.0  # time of the stages that the current one asked for
@@ -80,6 +88,7 @@ class Stopwatch:
     def run(self, stage: str, work: Callable[[], T]) -> T:
         """`work()`, timed."""
         self.stage, lent, self._lent = stage, self._lent, 0.0
+        self._progress(stage, 0, 0)
         began = self._clock()
         try:
             return work()
@@ -87,6 +96,17 @@ class Stopwatch:
             taken = self._clock() - began
             self.seconds[stage] = self.seconds.get(stage, 0.0) + taken - self._lent
             self._lent = lent + taken
+
+    def counted(self, items: Sequence[T]) -> Iterator[T]:
+        """The items, each reported when it is done with."""
+        for done, item in enumerate(items, 1):
+            yield item
+            self._progress(self.stage, done, len(items))
+
+    def ticks(self, total: int) -> Callable[[], None]:
+        """What to call `total` times, to report as often."""
+        numbers = count(1)
+        return lambda: self._progress(self.stage, next(numbers), total)
 
 
 @dataclass
@@ -144,13 +164,13 @@ class Outcome:
     error: Mapping[str, str] | None = None
 
 
-def attempt(video_id: str, work: Callable[[Stopwatch], tuple[bool, str]]) -> Outcome:
+def attempt(video_id: str, work: Callable[[Stopwatch], tuple[bool, str]], watch: Stopwatch | None = None) -> Outcome:
     """Run one video; whatever it raises becomes an outcome, so that the others go on.
 
     `work` gives whether anything is kept, and the key of the answers. What says that the machine, not the video, is at
     fault goes through: an interrupt, and a full disk.
     """
-    watch = Stopwatch()
+    watch = watch or Stopwatch()
     error, status, key = None, cast(Status, "error"), ""
     try:
         kept, key = work(watch)

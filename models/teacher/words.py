@@ -79,6 +79,12 @@ MOTIONS = _set(
     "stop start begin exit appear disappear emerge overtake drift float stay remain keep reach catch hit carry drag "
     "descend ascend lean wander stride stretch sit stand lie lay flap"
 )
+# Those of them that lead from one place to another.
+TRAVELS = _set(
+    "move walk run jump fly swim ride climb fall roll drive enter leave return approach come go travel chase follow "
+    "hop crawl rise sink slide cross pass bounce skate ski surf gallop trot march dive jog emerge overtake drift float "
+    "descend ascend wander"
+)
 _IRREGULAR_MOTIONS = {
     "ran": "run", "flew": "fly", "swam": "swim", "rode": "ride", "climbed": "climb", "fell": "fall", "drove": "drive",
     "left": "", "came": "come", "went": "go", "gone": "go", "threw": "throw", "rose": "rise", "sank": "sink",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -75,12 +76,15 @@ def work_through(
     if len(set(ids)) < len(ids):
         raise InputError("two videos have one id; rename one, so that their results are kept apart")
     outcomes, busy = [], []
-    for place in _watched(chosen(ids, shard)):
+    # progress and the time that is left, where someone watches
+    bar = tqdm(chosen(ids, shard), desc="teaching", unit="video", disable=None, dynamic_ncols=True)
+    for place in bar:
         with atomic.locked(root / "locks" / f"{ids[place]}.lock") as mine:
             if not mine:
                 busy.append(ids[place])
                 continue
-            outcome = attempt(ids[place], partial(_one, videos, place, work))
+            watch = Stopwatch(progress=partial(_show, bar, ids[place]))
+            outcome = attempt(ids[place], partial(_one, videos, place, work), watch)
             note(root, shard, outcome, run)
             outcomes.append(outcome)
     return Report(tuple(outcomes), tuple(busy), time.perf_counter() - began)
@@ -90,6 +94,6 @@ def _one(videos: Sequence[ReferringVideo], place: int, work: Work, watch: Stopwa
     return work(videos[place], watch)
 
 
-def _watched(places: Sequence[int]) -> Iterator[int]:
-    """The places, with a bar of progress and the time that is left where someone watches."""
-    yield from tqdm(places, desc="teaching", unit="video", disable=None, dynamic_ncols=True)
+def _show(bar: tqdm[Any], video_id: str, stage: str, done: int, total: int) -> None:
+    """Beside the bar: which video is where, since one may take an hour."""
+    bar.set_postfix_str(f"{video_id}: {stage}" + (f" {done}/{total}" if total else ""))

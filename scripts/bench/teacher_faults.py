@@ -8,8 +8,9 @@ kinds together. Beside the teacher run the public pipelines' policies (models/te
 making the same faults.
 
 Quality is fitted once, on other videos with faults of all kinds, drawn by another seed; nothing is chosen by the videos
-that are scored. J&F is over all sentences, and an abstention is an empty mask. `kept` and `dropped` are J of the more
-and of the less trusted half of the masklets of all sentences that were decided on.
+that are scored. How well it foretells J is asked on yet others with the same faults, and for four kinds at each rate.
+J&F is over all sentences, and an abstention is an empty mask. `kept` and `dropped` are J of the more and of the less
+trusted half of the masklets of all sentences that were decided on.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import numpy as np
 from datasets.held_frames import HeldFrames
 from datasets.synthetic import SyntheticConfig, SyntheticVideos
 from models.teacher.baseline import Baseline
-from models.teacher.calibration import QualityModel, report
+from models.teacher.calibration import QualityModel, ece_by_chance, report
 from models.teacher.labelled import Masklet, answer_masks, fit, labelled_masklets
 from models.teacher.parser import RuleParser
 from models.teacher.pipeline import Backends, Teacher, TeacherConfig
@@ -45,6 +46,7 @@ TOGETHER = ("missed", "false_boxes", "id_swaps", "wrong_matches")
 ALL_FOUR = "four together"
 RATES = (0.1, 0.2, 0.4)
 FITTED = 101  # seed of the videos that quality is fitted on, and of their faults
+HELD = 303  # of others with the same faults, to see how well quality is fitted
 SCORED = 202
 THINGS = range(1, 9)  # ids that a synthetic video may use
 STEP = 20  # frames between the detections of the continuous baseline, as published
@@ -117,27 +119,41 @@ def _encoded(masks_ETHW: np.ndarray) -> list[list[rle.RLE]]:
     return [[rle.encode(mask) for mask in masks_THW] for masks_THW in masks_ETHW]
 
 
-def cases(videos: int, size: tuple[int, int], seed: int, only: str | None) -> tuple[list[Case], list[Case]]:
-    """Those that quality is fitted on, four and six kinds of faults together at several rates; those of the table."""
-    world = SyntheticConfig(seed=seed, videos=videos, height=size[0], width=size[1])
+def fitting_cases(world: SyntheticConfig, seed: int = FITTED) -> list[Case]:
+    """What quality is fitted on: four and six kinds of faults together at several rates, each on videos of its own."""
     fitted = []
     for n, (kinds, rate) in enumerate(itertools.product((TOGETHER, KINDS), (0.1, 0.2, 0.4))):
-        faults = Faults(**dict.fromkeys(kinds, rate), seed=FITTED + n)
-        fitted.append(Case("fitted", rate, faults, replace(world, seed=FITTED + n), fits=True))
+        faults = Faults(**dict.fromkeys(kinds, rate), seed=seed + n)
+        fitted.append(Case("fitted", rate, faults, replace(world, seed=seed + n), fits=True))
+    return fitted
+
+
+def scored_cases(world: SyntheticConfig, only: str | None) -> list[Case]:
+    """Those of the table, or of one fault's lines; all on the videos of `world`."""
+    seed = world.seed
     scored = [Case("none", 0.0, Faults(seed=seed), world)]
     for name, kinds in [(ALL_FOUR, TOGETHER), *((kind, (kind,)) for kind in KINDS)]:
         scored += [Case(name, rate, Faults(**dict.fromkeys(kinds, rate), seed=seed), world) for rate in RATES]
-    scored = [case for case in scored if only in (None, case.name)]
-    return fitted, scored
+    return [case for case in scored if only in (None, case.name)]
 
 
 def calibration(masklets: Sequence[Masklet], model: QualityModel) -> dict[str, dict[str, float]]:
-    """How well J is foretold by the fitted quality, and by the weight that is used without one."""
+    """How well J is foretold by the fitted quality, and by the weight that is used without one.
+
+    `said` and `J` are means: where they differ, faults are rarer or more frequent here than where it was fitted.
+    """
     j = [masklet.j for masklet in masklets]
-    return {
-        "fitted": report([model(masklet.features) for masklet in masklets], j),
-        "not fitted": report([plain_weight(masklet.features) for masklet in masklets], j),
+    trusts = {
+        "fitted": [model(masklet.features) for masklet in masklets],
+        "not fitted": [plain_weight(masklet.features) for masklet in masklets],
     }
+    return {
+        name: {
+            "masklets": len(j), "said": float(np.mean(trust)), "J": float(np.mean(j)), **report(trust, j),
+            "ece by chance": ece_by_chance(trust, j),
+        }
+        for name, trust in trusts.items()
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -149,13 +165,15 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="cases run at a time (default: 1)")
     parser.add_argument("--out", type=Path, help="folder for teacher_faults.json")
     options = parser.parse_args()
-    fitted, scored = cases(options.videos, tuple(options.size), options.seed, options.only)
+    world = SyntheticConfig(seed=options.seed, videos=options.videos, height=options.size[0], width=options.size[1])
+    fitted, held, scored = fitting_cases(world), fitting_cases(world, HELD), scored_cases(world, options.only)
     with ProcessPoolExecutor(options.workers) as pool:
-        results = pool.map(run, [*fitted, *scored])
+        results = pool.map(run, [*fitted, *held, *scored])
         masklets = [masklet for result in itertools.islice(results, len(fitted)) for masklet in result.masklets]
+        others = [masklet for result in itertools.islice(results, len(held)) for masklet in result.masklets]
         model = fit(masklets)
         about = {"masklets": len(masklets), "mean J": float(np.mean([masklet.j for masklet in masklets]))}
-        rows, foretold = [], {}
+        rows, foretold = [], {"as fitted, other videos": calibration(others, model)}
         for case, result in zip(scored, results, strict=True):
             rows.append(line(case, result, model))
             print(

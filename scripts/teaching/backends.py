@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DETECTORS = (
     "grounding_dino", "mm_grounding_dino", "owlv2", "florence2", "grounding_dino_package", "cloud", "scripted"
 )  # fmt: skip
-SEGMENTERS = ("sam2", "sam2_package", "scripted")
+SEGMENTERS = ("sam2", "sam2_package", "sam3", "scripted")
 MATCHERS = ("phrase", "region_text", "florence2", "vlm_marks", "external", "scripted")
 PARSERS = ("rules", "language_model")
 
@@ -27,6 +27,11 @@ def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
     """What names the models. Scripted ones answer from the labels of the videos, and are for trials without weights."""
     add_eyes_arguments(parser)
     _add(parser, "--matcher", MATCHERS, "fits sentences to tracks; give it again for another", action="append")
+    add_parser_argument(parser)
+
+
+def add_parser_argument(parser: argparse.ArgumentParser) -> None:
+    """What names the parser."""
     _add(parser, "--parser", PARSERS, "finds the nouns", default=PARSERS[0])
 
 
@@ -54,7 +59,7 @@ def build_backends(options: argparse.Namespace, config: TeacherConfig, videos: S
     device, truth = str(join_world(options.device).device), Truth(videos)
     detector = build_detector(options.detector, config.follow.detect.threshold, device, truth)
     return Backends(
-        _parser(options.parser, device),
+        build_parser(options.parser, device),
         detector,
         build_segmenter(options.segmenter, device, truth),
         dict(_matcher(named, detector, device, truth) for named in options.matcher or MATCHERS[:1]),
@@ -101,6 +106,11 @@ def build_segmenter(named: str, device: str, truth: Truth) -> VideoSegmenter:
         from models.teacher.segment.sam2_package import Sam2PackageSegmenter
 
         return Sam2PackageSegmenter.from_pretrained(_needed(weights, named), device)
+    if name == "sam3":
+        from models.teacher.segment.sam3 import DEFAULT as SAM_3
+        from models.teacher.segment.sam3 import Sam3Segmenter
+
+        return Sam3Segmenter.from_pretrained(weights or SAM_3, device)
     from models.teacher.scripted import ScriptedSegmenter
 
     return ScriptedSegmenter(truth)
@@ -138,7 +148,8 @@ def _matcher(named: str, detector: Detector, device: str, truth: Truth) -> tuple
     return name, ScriptedMatcher(truth)
 
 
-def _parser(named: str, device: str) -> ExpressionParser:
+def build_parser(named: str, device: str) -> ExpressionParser:
+    """A parser by NAME or NAME=WEIGHTS. Raises InputError for a name or weights that are not there."""
     name, weights = _split(named, PARSERS)
     if name == "language_model":
         from models.teacher.parser_llm import QWEN, LanguageModelParser

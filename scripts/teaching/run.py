@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from models.teacher.calibration import QualityModel
     from models.teacher.masklet_writer import ExportConfig, Provenance
     from models.teacher.pipeline import Teacher
+    from models.teacher.stages import Shard, Stopwatch
 
 HELP = "label a folder of videos: a masklet and its quality for each sentence, as a data set to train on"
 FAILED = 3  # exit status where some videos failed
@@ -35,6 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="more evaluation videos to refuse: a meta_expressions.json, or a text of ids",
     )  # fmt: skip
     parser.add_argument(
+        "--eval-hashes", type=Path, action="append", default=[], metavar="FILE",
+        help="refuse what looks like evaluation videos, too: a file of `teach hashes`",
+    )  # fmt: skip
+    parser.add_argument(
         "--allow-eval-videos", action="store_true", help="label evaluation videos; the data set says so"
     )
     add_backend_arguments(parser)
@@ -43,18 +48,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Teach this worker's share; the last worker writes the data set. Exit status 3 where videos failed."""
-    from datasets import evaluation_videos
-    from models.teacher.assembling import check_place, run_key
-    from models.teacher.masklet_writer import ExportConfig, Provenance, check_allowed
+    from datasets import evaluation_videos, likeness
+    from models.teacher.assembling import check_place
+    from models.teacher.masklet_writer import ExportConfig, Provenance, check_allowed, check_looks
     from models.teacher.pipeline import Teacher
-    from models.teacher.stages import Shard, Stopwatch, noted
-    from models.teacher.workers import video_ids, work_through
+    from models.teacher.stages import Shard
+    from models.teacher.workers import chosen, video_ids
     from util.report import commit
 
     shard, videos = Shard.parse(options.shard), open_source(options)
-    config = ExportConfig(options.keep_no_target, tuple(options.denylist), options.allow_eval_videos)
+    denylist, hashes = tuple(options.denylist), tuple(options.eval_hashes)
+    config = ExportConfig(options.keep_no_target, denylist, hashes, options.allow_eval_videos)
     ids, source = video_ids(videos), options.source.resolve().name
     check_allowed(ids, evaluation_videos.evaluation_videos(config.denylist), config)
+    check_looks(likeness.suspects(videos, chosen(ids, shard), likeness.read_hashes(config.hashes)), config)
     check_place(options.out, source)
     settings = teacher_config(options)
     backends = build_backends(options, settings, videos)
@@ -66,20 +73,36 @@ def run(options: argparse.Namespace) -> int:
         print(plan(teacher, [videos[n] for n in range(len(videos)) if shard.has(ids[n])]))
         return 0
 
+    return label(teacher, videos, options.out, provenance, config, shard)
+
+
+def label(
+    teacher: Teacher,
+    videos: Sequence[ReferringVideo],
+    out: Path,
+    provenance: Provenance,
+    config: ExportConfig,
+    shard: Shard,
+) -> int:
+    """Teach the shard's videos, print what became of them, and write the data set where all are done. As `run`."""
+    from models.teacher.assembling import run_key
+    from models.teacher.stages import noted
+    from models.teacher.workers import video_ids, work_through
+
     def teach(video: ReferringVideo, watch: Stopwatch) -> tuple[bool, str]:
         taught = teacher.teach(video, watch)
         return taught.kept, taught.key
 
-    key = run_key(teacher, config, provenance)
-    report = work_through(videos, teach, work, shard=shard, run=key)
+    ids, key = video_ids(videos), run_key(teacher, config, provenance)
+    report = work_through(videos, teach, teacher.work, shard=shard, run=key)
     print(report.page())
     for path in teacher.workspace.damaged:
         print(f"damaged, and made again: {path}")
-    found = noted(work, key)
+    found = noted(teacher.work, key)
     if set(ids) <= set(found):
-        _write(teacher, videos, {name: found[name] for name in ids}, options.out, provenance, config)
+        _write(teacher, videos, {name: found[name] for name in ids}, out, provenance, config)
     else:
-        print(f"{len(set(ids) - set(found))} videos are other workers'; the last one writes {options.out}")
+        print(f"{len(set(ids) - set(found))} videos are other workers'; the last one writes {out}")
     return FAILED if report.failed else 0
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from util.errors import InputError
-from util.types import ReferringVideo
 
 if TYPE_CHECKING:
     from datasets.tree import LazyVideos
@@ -28,7 +26,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N videos")
 
 
-def open_source(options: argparse.Namespace) -> Sequence[ReferringVideo]:
+def open_source(options: argparse.Namespace) -> LazyVideos:
     """The videos, read when they are indexed. Raises InputError where there are none."""
     from datasets import tree
 
@@ -43,20 +41,26 @@ def open_source(options: argparse.Namespace) -> Sequence[ReferringVideo]:
 
 
 def _read(options: argparse.Namespace) -> LazyVideos:
-    from datasets.check.detect import detect
-    from datasets.sources import LAYOUTS, reader
     from datasets.video_folder import SENTENCES, read_video_folder
 
     root = options.source
     if options.layout is None and (options.sentences or (root / SENTENCES).is_file()):
         return read_video_folder(root, options.sentences)
-    if options.layout is not None and options.layout not in LAYOUTS:
-        raise InputError(f"no layout {options.layout!r}; there are {', '.join(LAYOUTS)}")
     try:
-        kind, splits = detect(root, options.layout, options.split)
+        return open_data_set(root, options.layout, options.split)
     except InputError as error:
         raise InputError(
             f"{error}; or put the sentences into {root / SENTENCES}: {{'video': ['sentence', ...]}}"
         ) from None
+
+
+def open_data_set(root: Path, layout: str | None, split: str | None) -> LazyVideos:
+    """The videos of a split of a known data set: the one named, else train, else the only one."""
+    from datasets.check.detect import detect
+    from datasets.sources import LAYOUTS, reader
+
+    if layout is not None and layout not in LAYOUTS:
+        raise InputError(f"no layout {layout!r}; there are {', '.join(LAYOUTS)}")
+    kind, splits = detect(root, layout, split)
     named = [item for item in splits if item[1] == "train"] or splits
     return reader(kind)(*named[0])

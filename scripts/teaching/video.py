@@ -31,6 +31,7 @@ def run(options: argparse.Namespace) -> int:
     from models.teacher.answer import TaughtAnswer, summary
     from models.teacher.pipeline import Teacher
     from models.teacher.stages import Stopwatch
+    from scripts.segment import Bars
     from util.answer_files import check_folder, write_answer
     from util.types import Expression, ReferringVideo
 
@@ -48,11 +49,12 @@ def run(options: argparse.Namespace) -> int:
     print(f"video: {len(frames)} frames of {frames.size[1]}x{frames.size[0]} at {frames.fps:g} frames/s")
     for role, info in backends.roles().items():
         print(f"{role}: {info.backend}, {info.model_id} (licence: {info.licence})")
-    watch = Stopwatch()
-    taught = Teacher(backends, config, folder / "work").teach(video, watch)
-    answer = TaughtAnswer(taught, doubtful=options.doubtful)
     facts = {"video": options.video.name, "models": {role: vars(info) for role, info in backends.roles().items()}}
-    written = write_answer(folder, taught.ingested.frames, names, answer, facts)
+    with Bars() as bars:
+        watch = Stopwatch(progress=bars)
+        taught = Teacher(backends, config, folder / "work").teach(video, watch)
+        answer = TaughtAnswer(taught, doubtful=options.doubtful)
+        written = write_answer(folder, taught.ingested.frames, names, answer, facts, progress=bars)
     print("seconds: " + ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in watch.seconds.items()))
     print("\n".join(["", *summary(taught), "", *(f"{path}{'/' if path.is_dir() else ''}" for path in written)]))
     return 0

@@ -81,9 +81,43 @@ def test_answers_made_elsewhere_are_taken(source: Path, tmp_path: Path) -> None:
     assert any(video.expressions for video in read_masklets(tmp_path / "set"))
 
 
+def test_a_video_that_cannot_be_read_is_asked_nothing(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/cut.mp4").write_bytes(b"no video")
+    (tmp_path / "videos/sentences.json").write_text('{"cut": "the dog"}')
+    ask = ["teach", "requests", str(tmp_path / "videos"), "--work", str(tmp_path / "work"), *SCRIPTED]
+    assert main([*ask, "--out", str(tmp_path / "asked")]) == 3
+    assert "failed: cut: cannot read" in capsys.readouterr().out
+    assert (tmp_path / "asked/requests.jsonl").read_text() == ""
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_calibrating_on_what_is_scored_is_refused(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     from dataclasses import replace
 
     write_mevis([replace(VIDEOS[0], id="blackswan")], tmp_path / "davis", "train")
     assert main(["teach", "calibrate", str(tmp_path / "davis"), *SCRIPTED, "--matcher", "scripted"]) == 2
     assert "evaluation videos" in capsys.readouterr().err
+
+
+def test_what_looks_like_evaluation_videos_is_refused(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    words = ["teach", "hashes", str(source / "train/JPEGImages"), "--out", str(tmp_path / "scored.json")]
+    assert main(words) == 0
+    models = [*SCRIPTED, "--matcher", "scripted", "--eval-hashes", str(tmp_path / "scored.json")]
+    run = ["teach", "run", str(source), "--out", str(tmp_path / "set"), *models]
+    assert main(run) == 2
+    assert "look like evaluation videos" in capsys.readouterr().err and not (tmp_path / "set").exists()
+    assert main([*run, "--allow-eval-videos"]) == 0
+    described = json.loads((tmp_path / "set/dataset.json").read_text())
+    assert described["contaminated"] and described["hashes_sha256"]
+
+
+def test_videos_that_cannot_be_read_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/cut.mp4").write_bytes(b"no video")
+    assert main(["teach", "hashes", str(tmp_path / "videos"), "--out", str(tmp_path / "scored.json")]) == 3
+    assert "failed: videos/cut" in capsys.readouterr().out
+    (tmp_path / "videos/cut.mp4").unlink()
+    assert main(["teach", "hashes", str(tmp_path / "videos"), "--out", str(tmp_path / "scored.json")]) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from models.teacher.detect.boxes import clip_box, sort_by_score, suppress
 from models.teacher.detect.phrases import head_index, word_spans, word_tokens
-from models.teacher.interfaces import Detection
+from models.teacher.interfaces import Detection, ModelInfo
+from util.types import Box
 
 
 @dataclass(frozen=True)
@@ -50,26 +52,43 @@ def read_grounding(
     )
 
 
-def detections_of(
-    groundings: Sequence[Grounding],
-    nouns: Sequence[str],
-    size: tuple[int, int],
-    *,
-    threshold: float,
-    text_threshold: float,
-    iou: float,
-) -> list[Detection]:
-    """Boxes of every noun in an image of `size` (height, width), thinned within each noun, the most certain first.
+class GroundingDetector(ABC):
+    """A `Detector` made of grounding.
 
     threshold  least probability of the head noun; text_threshold  of a word that `Detection.phrase` repeats
     iou        above which two boxes of one noun are one
     """
-    found = []
-    for noun, grounding in zip(nouns, groundings, strict=True):
-        for query in np.flatnonzero(grounding.head_Q > threshold):
-            box = clip_box(grounding.boxes_Q4[query], *size)
-            if box is not None:
-                certain = grounding.scores_QW[query] > text_threshold
-                phrase = " ".join(word for word, fires in zip(grounding.words, certain, strict=True) if fires)
-                found.append(Detection(box, float(grounding.head_Q[query]), noun, phrase))
-    return sort_by_score(suppress(found, iou))
+
+    def __init__(self, info: ModelInfo, *, threshold: float, text_threshold: float, iou: float) -> None:
+        self._info = info
+        self.threshold, self.text_threshold, self.iou = threshold, text_threshold, iou
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._info
+
+    @abstractmethod
+    def ground(
+        self, image_HW3: np.ndarray, phrases: Sequence[str], heads: Sequence[str] | None = None
+    ) -> list[Grounding]:
+        """Every query's answer to each phrase, asked on its own. `heads` are their head nouns where known, else "".
+
+        Raises InputError for a phrase without a word or too long for the model, and for an image of a shape it
+        cannot read.
+        """
+
+    def detect(self, image_HW3: np.ndarray, nouns: Sequence[str]) -> list[Detection]:
+        """Boxes of every noun, each asked on its own and thinned by `iou`, the most certain first."""
+        height, width = image_HW3.shape[:2]
+        found = []
+        for noun, grounding in zip(nouns, self.ground(image_HW3, nouns), strict=True):
+            for query in np.flatnonzero(grounding.head_Q > self.threshold):
+                box = clip_box(grounding.boxes_Q4[query], height, width)
+                if box is not None:
+                    found.append(self._detection(noun, grounding, int(query), box))
+        return sort_by_score(suppress(found, self.iou))
+
+    def _detection(self, noun: str, grounding: Grounding, query: int, box: Box) -> Detection:
+        said = tuple(zip(grounding.words, grounding.scores_QW[query].tolist(), strict=True))
+        phrase = " ".join(word for word, score in said if score > self.text_threshold)
+        return Detection(box, float(grounding.head_Q[query]), noun, phrase, said)

@@ -17,10 +17,9 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
-from models.teacher.detect.grounding import Grounding, detections_of, read_grounding
+from models.teacher.detect.grounding import Grounding, GroundingDetector, read_grounding
 from models.teacher.detect.phrases import clean_phrase
 from models.teacher.detect.text_guard import check_text_positions
-from models.teacher.interfaces import Detection, ModelInfo
 from models.teacher.loading import load_pretrained, load_processor
 from util.boxes import cxcywh_to_xyxy
 from util.errors import InputError
@@ -32,12 +31,8 @@ MM_GROUNDING_DINO = "openmmlab-community/mm_grounding_dino_tiny_o365v1_goldg_v3d
 _CONSTANTS = (r"position_ids$", r"relative_position_index$", r"text_backbone\.pooler\.", r"swin\.layernorm\.")
 
 
-class GroundingDino:
-    """A `Detector`; `source` is a hub id or a folder of either family.
-
-    threshold  least probability of the head noun; text_threshold  of a word that `Detection.phrase` repeats
-    iou        above which two boxes of one noun are one
-    """
+class GroundingDino(GroundingDetector):
+    """A `GroundingDetector`; `source` is a hub id or a folder of either family."""
 
     def __init__(
         self,
@@ -59,36 +54,16 @@ class GroundingDino:
         if family not in ("grounding-dino", "mm-grounding-dino"):
             raise InputError(f"{source} is a {family} and no Grounding DINO; name the backend that reads it")
         check_text_positions(self.model)
-        self._info = replace(info, backend=family.replace("-", "_"))
+        named = replace(info, backend=family.replace("-", "_"))
+        super().__init__(named, threshold=threshold, text_threshold=text_threshold, iou=iou)
         self.processor = load_processor(folder, AutoProcessor)
         self.backbone = self.model.model.backbone.conv_encoder = _Once(self.model.model.backbone.conv_encoder)
         self.model.to(device)
-        self.threshold, self.text_threshold, self.iou = threshold, text_threshold, iou
-
-    @property
-    def info(self) -> ModelInfo:
-        return self._info
-
-    def detect(self, image_HW3: np.ndarray, nouns: Sequence[str]) -> list[Detection]:
-        """Boxes of every noun, each asked on its own and thinned by `iou`, the most certain first."""
-        return detections_of(
-            self.ground(image_HW3, nouns),
-            nouns,
-            image_HW3.shape[:2],
-            threshold=self.threshold,
-            text_threshold=self.text_threshold,
-            iou=self.iou,
-        )
 
     @torch.inference_mode()
     def ground(
         self, image_HW3: np.ndarray, phrases: Sequence[str], heads: Sequence[str] | None = None
     ) -> list[Grounding]:
-        """Every query's answer to each phrase, asked on its own. `heads` are their head nouns where known, else "".
-
-        Raises InputError for a phrase without a word or too long for the model, and for an image of a shape it
-        cannot read.
-        """
         device = self.model.device
         pixels = self._pixels(image_HW3).to(device)
         scale_4 = torch.tensor([image_HW3.shape[1], image_HW3.shape[0]] * 2, device=device)

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from models.teacher.convert.grounding_dino import BERT, recognise, tokenizer_folder
 from models.teacher.convert.original import read_original
-from models.teacher.detect.grounding import Grounding, detections_of, read_grounding
+from models.teacher.detect.grounding import Grounding, GroundingDetector, read_grounding
 from models.teacher.detect.phrases import clean_phrase
-from models.teacher.interfaces import Detection, ModelInfo
+from models.teacher.interfaces import ModelInfo
 from models.teacher.loading import weights_hash
 from util.boxes import cxcywh_to_xyxy
 from util.errors import InputError
@@ -31,11 +31,10 @@ _CONFIGS = {96: "GroundingDINO_SwinT_OGC.py", 128: "GroundingDINO_SwinB_cfg.py"}
 _CONSTANTS = ("label_enc.weight", "bert.embeddings.position_ids", "relative_position_index")
 
 
-class GroundingDinoPackage:
-    """A `Detector`; `weights` is an original .pth.
+class GroundingDinoPackage(GroundingDetector):
+    """A `GroundingDetector`; `weights` is an original .pth.
 
     tokenizer  hub id or folder of bert-base-uncased's tokenizer; short, long  pixels of the resized image's sides
-    threshold, text_threshold, iou  as in `GroundingDino`
     """
 
     def __init__(
@@ -57,30 +56,14 @@ class GroundingDinoPackage:
         _load(network, original, weights)
         self.network, self.device = network.to(device).eval(), torch.device(device)
         revision = weights_hash([Path(weights)])
-        self._info = ModelInfo("grounding_dino_package", str(weights), revision, "apache-2.0")
-        self.threshold, self.text_threshold, self.iou = threshold, text_threshold, iou
+        info = ModelInfo("grounding_dino_package", str(weights), revision, "apache-2.0")
+        super().__init__(info, threshold=threshold, text_threshold=text_threshold, iou=iou)
         self.short, self.long = short, long
-
-    @property
-    def info(self) -> ModelInfo:
-        return self._info
-
-    def detect(self, image_HW3: np.ndarray, nouns: Sequence[str]) -> list[Detection]:
-        """Boxes of every noun, each asked on its own and thinned by `iou`, the most certain first."""
-        return detections_of(
-            self.ground(image_HW3, nouns),
-            nouns,
-            image_HW3.shape[:2],
-            threshold=self.threshold,
-            text_threshold=self.text_threshold,
-            iou=self.iou,
-        )
 
     @torch.inference_mode()
     def ground(
         self, image_HW3: np.ndarray, phrases: Sequence[str], heads: Sequence[str] | None = None
     ) -> list[Grounding]:
-        """As `GroundingDino.ground`."""
         pixels_13HW = self._pixels(image_HW3).to(self.device)
         scale_4 = torch.tensor([image_HW3.shape[1], image_HW3.shape[0]] * 2, device=self.device)
         answers = []

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from datasets.tracks import Tracks
-from models.teacher.interfaces import MatchScores, ModelInfo, Parsed, TrackView
+from models.teacher.interfaces import MatchScores, ModelInfo, Question, TrackView
 from util.errors import InputError
 from util.types import Expression
 
@@ -82,37 +82,28 @@ class ExternalMatcher:
     def sees_motion(self) -> bool:
         return self._sees_motion
 
-    def score(
-        self,
-        video_id: str,
-        images: Mapping[int, np.ndarray],
-        tracks: Sequence[TrackView],
-        expressions: Sequence[Parsed],
-    ) -> MatchScores:
+    def score(self, question: Question) -> MatchScores:
         """NaN where nothing was said. Raises InputError where the tracks are not those that were asked about."""
-        scores_ENF = np.full((len(expressions), len(tracks), len(images)), np.nan)
-        absent_E = np.full(len(expressions), np.nan)
-        asked = self._asked.get(video_id)
+        said = question.unjudged()
+        asked = self._asked.get(question.video_id)
         if asked is None:
-            return MatchScores(scores_ENF, absent_E)
-        self._compare(video_id, asked, tracks)
+            return said
+        self._compare(question.video_id, asked, question.tracks)
         ids = {text: key for key, text in asked.texts.items()}
-        place = {frame: f for f, frame in enumerate(images)}
-        row = {track.index: n for n, track in enumerate(tracks)}
-        for e, parsed in enumerate(expressions):
-            key = (video_id, ids.get(parsed.text, ""))
-            absent_E[e] = self._absent.get(key, np.nan)
+        place = {frame: f for f, frame in enumerate(question.images)}
+        row = {track.index: n for n, track in enumerate(question.tracks)}
+        for e, parsed in enumerate(question.expressions):
+            key = (question.video_id, ids.get(parsed.text, ""))
+            said.absent_E[e] = self._absent.get(key, np.nan)
             # what was said of all frames first, so that what was said of one counts more
             for (frame, track), score in sorted(
                 self._said.get(key, {}).items(), key=lambda item: item[0][0] is not None
             ):
                 columns = [place[frame]] if frame in place else list(place.values()) if frame is None else []
                 if track in row:
-                    scores_ENF[e, row[track], columns] = score
-        unseen_NF = np.array([[track.presence_T[frame] <= 0 for frame in images] for track in tracks], bool)
-        if unseen_NF.size:
-            scores_ENF[:, unseen_NF] = np.nan
-        return MatchScores(scores_ENF, absent_E)
+                    said.scores_ENF[e, row[track], columns] = score
+        said.scores_ENF[:, ~question.seen_NF] = np.nan
+        return said
 
     def _read(self, where: str, entry: Mapping[str, Any]) -> tuple[str, str, str | None, str]:
         """Keep one line; gives who answered."""

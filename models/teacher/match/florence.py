@@ -6,14 +6,13 @@ where that is under one half. It cannot say that nothing is meant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from models.teacher.detect.boxes import box_iou
-from models.teacher.interfaces import MatchScores, ModelInfo, Parsed, TrackView
+from models.teacher.interfaces import MatchScores, ModelInfo, Question
 
 TASKS = ("caption_to_phrase_grounding", "open_vocabulary_detection")
 LEAST = 0.5
@@ -42,23 +41,17 @@ class FlorenceMatcher:
     def sees_motion(self) -> bool:
         return False
 
-    def score(
-        self,
-        video_id: str,
-        images: Mapping[int, np.ndarray],
-        tracks: Sequence[TrackView],
-        expressions: Sequence[Parsed],
-    ) -> MatchScores:
+    def score(self, question: Question) -> MatchScores:
         """NaN where a track is not seen, or a sentence has no word; `absent` is not judged."""
-        scores_ENF = np.full((len(expressions), len(tracks), len(images)), np.nan)
-        for f, (frame, image) in enumerate(images.items() if tracks else ()):
+        said, tracks = question.unjudged(), question.tracks
+        for f, (frame, image) in enumerate(question.images.items() if tracks else ()):
             boxes_N4 = np.stack([track.boxes_T4[frame] for track in tracks]).astype(np.float64)
             seen = np.isfinite(boxes_N4).all(-1)
-            for e, parsed in enumerate(expressions):
+            for e, parsed in enumerate(question.expressions):
                 if any(letter.isalnum() for letter in parsed.text):
                     found = [r.box for task in TASKS for r in self._florence.run(image, task, text=parsed.text).regions]
-                    scores_ENF[e, seen, f] = _best(boxes_N4[seen], np.array(found, np.float64).reshape(-1, 4))
-        return MatchScores(scores_ENF, np.full(len(expressions), np.nan))
+                    said.scores_ENF[e, seen, f] = _best(boxes_N4[seen], np.array(found, np.float64).reshape(-1, 4))
+        return said
 
 
 def _best(boxes_N4: np.ndarray, found_M4: np.ndarray) -> np.ndarray:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 
-from models.teacher.interfaces import MatchScores, ModelInfo, Parsed, TrackView
+from models.teacher.interfaces import MatchScores, ModelInfo, Question
 from models.teacher.scripted.truth import Truth
 
 
@@ -24,25 +22,19 @@ class OracleMatcher:
     def sees_motion(self) -> bool:
         return True
 
-    def score(
-        self,
-        video_id: str,
-        images: Mapping[int, np.ndarray],
-        tracks: Sequence[TrackView],
-        expressions: Sequence[Parsed],
-    ) -> MatchScores:
-        scores_ENF = np.full((len(expressions), len(tracks), len(images)), np.nan)
-        absent_E = np.full(len(expressions), np.nan)
-        for f, image in enumerate(images.values()):
+    def score(self, question: Question) -> MatchScores:
+        said = question.unjudged()
+        for f, (frame, image) in enumerate(question.images.items()):
             video, at = self._truth.locate(image)
-            shown = [track.mask(frame) for frame in list(images)[f : f + 1] for track in tracks]
-            for e, parsed in enumerate(expressions):
+            shown = [track.mask(frame) for track in question.tracks]
+            for e, parsed in enumerate(question.expressions):
                 rows = video.referents.get(parsed.text, ())
-                absent_E[e] = float(not rows)
+                said.absent_E[e] = float(not rows)
                 for n, mask in enumerate(shown):
                     if mask.any():
-                        scores_ENF[e, n, f] = max((_iou(mask, video.masks_TNHW[at, row]) for row in rows), default=0.0)
-        return MatchScores(scores_ENF, absent_E)
+                        overlaps = (_iou(mask, video.masks_TNHW[at, row]) for row in rows)
+                        said.scores_ENF[e, n, f] = max(overlaps, default=0.0)
+        return said
 
 
 class RandomMatcher:
@@ -59,19 +51,11 @@ class RandomMatcher:
     def sees_motion(self) -> bool:
         return False
 
-    def score(
-        self,
-        video_id: str,
-        images: Mapping[int, np.ndarray],
-        tracks: Sequence[TrackView],
-        expressions: Sequence[Parsed],
-    ) -> MatchScores:
-        draw = np.random.default_rng([self._seed, *video_id.encode()])
-        scores_ENF = draw.random((len(expressions), len(tracks), len(images)))
-        unseen_NF = np.array([[track.presence_T[frame] <= 0 for frame in images] for track in tracks], bool)
-        if unseen_NF.size:
-            scores_ENF[:, unseen_NF] = np.nan
-        return MatchScores(scores_ENF, np.full(len(expressions), np.nan))
+    def score(self, question: Question) -> MatchScores:
+        said, draw = question.unjudged(), np.random.default_rng([self._seed, *question.video_id.encode()])
+        said.scores_ENF[:] = draw.random(said.scores_ENF.shape)
+        said.scores_ENF[:, ~question.seen_NF] = np.nan
+        return said
 
 
 def _iou(mask: np.ndarray, other: np.ndarray) -> float:

@@ -7,14 +7,14 @@ well, and chooses badly between things of one kind.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
 from models.teacher.detect.boxes import box_iou
-from models.teacher.interfaces import MatchScores, ModelInfo, Parsed, TrackView
+from models.teacher.interfaces import MatchScores, ModelInfo, Question
 
 
 class Grounded(Protocol):
@@ -53,23 +53,17 @@ class PhraseMatcher:
     def sees_motion(self) -> bool:
         return False
 
-    def score(
-        self,
-        video_id: str,
-        images: Mapping[int, np.ndarray],
-        tracks: Sequence[TrackView],
-        expressions: Sequence[Parsed],
-    ) -> MatchScores:
+    def score(self, question: Question) -> MatchScores:
         """NaN where a track is not seen, or a sentence has no word; `absent` is not judged."""
-        scores_ENF = np.full((len(expressions), len(tracks), len(images)), np.nan)
-        asked = [e for e, parsed in enumerate(expressions) if any(letter.isalnum() for letter in parsed.text)]
-        phrases, heads = ([getattr(expressions[e], name) for e in asked] for name in ("text", "noun"))
-        for f, (frame, image) in enumerate(images.items() if tracks and asked else ()):
+        said, tracks = question.unjudged(), question.tracks
+        asked = [e for e, parsed in enumerate(question.expressions) if any(letter.isalnum() for letter in parsed.text)]
+        phrases, heads = ([getattr(question.expressions[e], name) for e in asked] for name in ("text", "noun"))
+        for f, (frame, image) in enumerate(question.images.items() if tracks and asked else ()):
             boxes_N4 = np.stack([track.boxes_T4[frame] for track in tracks]).astype(np.float64)
             seen = np.isfinite(boxes_N4).all(-1)
             for e, grounding in zip(asked, self._grounder.ground(image, phrases, heads), strict=True):
-                scores_ENF[e, seen, f] = phrase_scores(grounding, boxes_N4[seen])
-        return MatchScores(scores_ENF, np.full(len(expressions), np.nan))
+                said.scores_ENF[e, seen, f] = phrase_scores(grounding, boxes_N4[seen])
+        return said
 
 
 def phrase_scores(grounding: Grounded, boxes_N4: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ judged on its own, so a movement is not seen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
-from models.teacher.interfaces import MatchScores, ModelInfo, Parsed, TrackView
+from models.teacher.interfaces import MatchScores, ModelInfo, Question
 from models.teacher.loading import load_pretrained, load_processor
 from util.errors import InputError
 from util.types import Box
@@ -53,26 +53,20 @@ class RegionTextMatcher:
     def sees_motion(self) -> bool:
         return False
 
-    def score(
-        self,
-        video_id: str,
-        images: Mapping[int, np.ndarray],
-        tracks: Sequence[TrackView],
-        expressions: Sequence[Parsed],
-    ) -> MatchScores:
+    def score(self, question: Question) -> MatchScores:
         """NaN where a track is not seen; `absent` is not judged."""
-        scores_ENF = np.full((len(expressions), len(tracks), len(images)), np.nan)
-        texts = [parsed.text for parsed in expressions]
-        for f, (frame, image) in enumerate(images.items() if texts else ()):
-            shown = [(n, track.mask(frame)) for n, track in enumerate(tracks)]
+        said = question.unjudged()
+        texts = [parsed.text for parsed in question.expressions]
+        for f, (frame, image) in enumerate(question.images.items() if texts else ()):
+            shown = [(n, track.mask(frame)) for n, track in enumerate(question.tracks)]
             seen = [(n, mask) for n, mask in shown if mask.any()]
             if not seen:
                 continue
             pictures = [picture for _, mask in seen for picture in views(image, mask)]
             logits_VE = self.logits([*pictures, image], texts)
             logits_NE = logits_VE[:-1].reshape(len(seen), -1, len(texts)).mean(1)
-            scores_ENF[:, [n for n, _ in seen], f] = self._shares(logits_NE, logits_VE[-1]).T
-        return MatchScores(scores_ENF, np.full(len(expressions), np.nan))
+            said.scores_ENF[:, [n for n, _ in seen], f] = self._shares(logits_NE, logits_VE[-1]).T
+        return said
 
     @torch.inference_mode()
     def logits(self, pictures: Sequence[np.ndarray], texts: Sequence[str]) -> np.ndarray:

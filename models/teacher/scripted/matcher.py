@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 
-from models.teacher.interfaces import MatchScores, ModelInfo, Parsed, TrackView
+from models.teacher.edits import edits
+from models.teacher.interfaces import MatchScores, ModelInfo, Question
+from models.teacher.parser import RuleParser
 from util.errors import InputError
 
 from .faults import FITTING, OTHER, Faults
@@ -20,6 +22,7 @@ class ScriptedMatcher:
 
     def __init__(self, truth: Truth, faults: Faults | None = None) -> None:
         self._truth, self._faults = truth, faults or Faults()
+        self._edited = lru_cache(maxsize=4)(_edited)
 
     @property
     def info(self) -> ModelInfo:
@@ -29,16 +32,10 @@ class ScriptedMatcher:
     def sees_motion(self) -> bool:
         return True
 
-    def score(
-        self,
-        video_id: str,
-        images: Mapping[int, np.ndarray],
-        tracks: Sequence[TrackView],
-        expressions: Sequence[Parsed],
-    ) -> MatchScores:
+    def score(self, question: Question) -> MatchScores:
         """NaN where a track shows nothing. Raises InputError for a sentence that is not the video's."""
-        scores = np.full((len(expressions), len(tracks), len(images)), np.nan)
-        absent = np.full(len(expressions), np.nan)
+        said = question.unjudged()
+        images, tracks, expressions = question.images, question.tracks, question.expressions
         for f, frame in enumerate(images):
             video, at = self._truth.locate(images[frame])
             shown = [_shown(video, at, track.mask(frame)) for track in tracks]
@@ -48,17 +45,22 @@ class ScriptedMatcher:
                     if row is not None:
                         span = FITTING if row in believed else OTHER
                         what = ("match", video.id, expression.text, tracks[n].index, frame)
-                        scores[e, n, f] = self._faults.uniform(span, *what)
+                        said.scores_ENF[e, n, f] = self._faults.uniform(span, *what)
         if images:
             video = self._truth.locate(next(iter(images.values())))[0]
             for e, expression in enumerate(expressions):
                 span = OTHER if self._believed(video, expression.text, -1) else FITTING
-                absent[e] = self._faults.uniform(span, "absent", video.id, expression.text)
-        return MatchScores(scores, absent)
+                said.absent_E[e] = self._faults.uniform(span, "absent", video.id, expression.text)
+        return said
 
     def _believed(self, video: TrueVideo, text: str, frame: int) -> tuple[int, ...]:
-        """Rows of the objects that the sentence is taken to mean; in error, always the same other one, or none."""
+        """Rows of the objects that the sentence is taken to mean; in error, always the same other one, or none.
+
+        A sentence of the video with a word swapped means nothing, unless it is another of the video's.
+        """
         if text not in video.referents:
+            if text in self._edited(video):
+                return ()
             raise InputError(f"a scripted matcher was asked of {text!r}, which is no sentence of video {video.id}")
         true = video.referents[text]
         if not self._faults.happens("match", self._faults.wrong_matches, (video.id, text), frame):
@@ -67,6 +69,12 @@ class ScriptedMatcher:
         if not others:
             return ()
         return (others[int(self._faults.draw("match", "other", video.id, text).integers(len(others)))],)
+
+
+def _edited(video: TrueVideo) -> frozenset[str]:
+    """The video's sentences with a word swapped."""
+    parsed = (RuleParser().parse(text) for text in video.referents)
+    return frozenset(edited.text for sentence in parsed for edited in edits(sentence, motion=True))
 
 
 def _shown(video: TrueVideo, frame: int, mask_HW: np.ndarray) -> int | None:

@@ -7,7 +7,16 @@ import json
 import numpy as np
 import pytest
 
-from models.teacher.calibration import QualityModel, aurc, fit_isotonic, fit_logistic, fit_quality, isotonic, report
+from models.teacher.calibration import (
+    QualityModel,
+    aurc,
+    ece_by_chance,
+    fit_isotonic,
+    fit_logistic,
+    fit_quality,
+    isotonic,
+    report,
+)
 from util.errors import InputError
 
 NAN = float("nan")
@@ -72,6 +81,18 @@ def test_quality_is_calibrated_on_other_videos() -> None:
     assert found["ece"] < 0.05 and found["aurc"] < plain["aurc"] and found["brier"] < plain["brier"]
     again = QualityModel.from_dict(json.loads(json.dumps(model.to_dict())))
     assert again == model and again({}) == model({"a": NAN})
+
+
+def test_chance_alone_makes_an_error_that_shrinks_with_samples() -> None:
+    """J is 0 or 1 with a chance that is stated rightly: the error that is seen is the one foretold, and all chance."""
+    draw, seen, foretold = np.random.default_rng(5), {}, {}
+    for count in (100, 10000):
+        trials = [draw.random(count) for _ in range(20)]
+        made = [(said, (draw.random(count) < said).astype(float)) for said in trials]
+        seen[count] = np.mean([report(said, j)["ece"] for said, j in made])
+        foretold[count] = np.mean([ece_by_chance(said, j) for said, j in made])
+    assert foretold[100] == pytest.approx(seen[100], rel=0.2) and foretold[10000] == pytest.approx(seen[10000], rel=0.2)
+    assert foretold[10000] < foretold[100] / 5 and ece_by_chance([0.3, 0.9], [1, 1]) == 0
 
 
 def test_too_few_videos_are_refused() -> None:

@@ -76,7 +76,7 @@ class Boxes:
 
 DOG = Detection((10.0, 10.0, 40.0, 50.0), 0.6, "dog", "dog")
 ANIMAL = Detection((10.0, 11.0, 40.0, 50.0), 0.5, "animal", "animal")
-CAR = Detection((30.0, 20.0, 80.0, 60.0), 0.9, "car", "red car")
+CAR = Detection((30.0, 20.0, 80.0, 60.0), 0.9, "car", "red car", (("red", 0.4), ("car", 0.9)))
 
 
 def test_each_thing_is_cut_out_once_with_both_scores() -> None:
@@ -101,6 +101,7 @@ def test_the_json_reads_back_with_scores_that_are_numbers(found: list[Detection]
     for annotation, thing in zip(again["annotations"], things, strict=True):
         assert annotation["class_name"] == thing.name and annotation["bbox"] == list(thing.box)
         assert annotation["score"] == thing.score and annotation["mask_score"] == 0.75
+        assert annotation["token_scores"] == ([["red", 0.4], ["car", 0.9]] if thing.name == "car" else None)
         assert (rle.decode(annotation["segmentation"]) == thing.mask_HW).all()
     for path in paths[1:]:
         picture = cv2.imread(str(path))[..., ::-1]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.errors import GatedRepoError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
@@ -79,6 +80,15 @@ def test_a_hub_snapshot_is_named_by_its_commit(tmp_path: Path) -> None:
     assert describe("IDEA-Research/grounding-dino-base", folder, "x") == ModelInfo(
         "x", "IDEA-Research/grounding-dino-base", commit, "apache-2.0"
     )
+
+
+def test_a_model_behind_a_licence_is_not_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise GatedRepoError.__new__(GatedRepoError)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(InputError, match=r"licence.*access at https://huggingface\.co/facebook/sam3"):
+        load("facebook/sam3")
 
 
 def test_the_licence_is_the_tables_or_the_model_cards(tmp_path: Path) -> None:

@@ -14,12 +14,12 @@ import torch
 from datasets.synthetic import SyntheticConfig, SyntheticVideos
 from models.teacher.calibration import Isotonic
 from models.teacher.detect.grounding_dino import Grounding, GroundingDino
-from models.teacher.interfaces import MatchScores, ModelInfo, Parsed
+from models.teacher.interfaces import MatchScores, ModelInfo, Parsed, Question
 from models.teacher.match.external import ExternalMatcher, requests
 from models.teacher.match.florence import FlorenceMatcher
 from models.teacher.match.frames import choose_frames, view_of
 from models.teacher.match.fusion import Voice, fuse
-from models.teacher.match.marks import MarksMatcher, mark
+from models.teacher.match.marks import MOST, MarksMatcher, mark, read_numbers
 from models.teacher.match.oracle import OracleMatcher, RandomMatcher
 from models.teacher.match.phrase import PhraseMatcher, phrase_scores
 from models.teacher.match.region_text import RegionTextMatcher, views
@@ -55,17 +55,17 @@ def scene() -> tuple[dict[int, np.ndarray], list]:
 def check_scores(matcher, *, judged: int = 2) -> MatchScores:
     """Shares where a track is seen and the sentence was judged, NaN elsewhere; the same again."""
     images, tracks = scene()
-    found = matcher.score("v", images, tracks, SENTENCES)
+    found = matcher.score(Question("v", images, tracks, SENTENCES))
     assert found.scores_ENF.shape == (3, 2, 2) and found.absent_E.shape == (3,)
     assert np.isfinite(found.scores_ENF[:judged, [0, 0, 1], [0, 1, 1]]).all()
     assert np.isnan(found.scores_ENF[:, 1, 0]).all() and np.isnan(found.scores_ENF[judged:]).all()
     known = found.scores_ENF[np.isfinite(found.scores_ENF)]
     assert known.min() >= 0 and known.max() <= 1
-    again = matcher.score("v", images, tracks, SENTENCES)
+    again = matcher.score(Question("v", images, tracks, SENTENCES))
     np.testing.assert_array_equal(found.scores_ENF, again.scores_ENF)
     for n, f in ((0, 0), (0, 1), (1, 1)):  # a track alone: only who competes may differ
-        assert matcher.score("v", images, tracks[n : n + 1], SENTENCES).scores_ENF.shape == (3, 1, 2), f
-    assert matcher.score("v", images, [], SENTENCES).scores_ENF.shape == (3, 0, 2)
+        assert matcher.score(Question("v", images, tracks[n : n + 1], SENTENCES)).scores_ENF.shape == (3, 1, 2), f
+    assert matcher.score(Question("v", images, [], SENTENCES)).scores_ENF.shape == (3, 0, 2)
     assert matcher.info.licence
     return found
 
@@ -101,14 +101,15 @@ def test_the_oracle_knows_and_chance_does_not() -> None:
     tracks = [view_of(n, video.masks_TNHW[:, n]) for n in range(len(video.objects))]
     images = {frame: VIDEOS[0].frames[frame] for frame in (0, 5)}
     parsed = [RuleParser().parse(e.text) for e in VIDEOS[0].expressions]
-    found = OracleMatcher(truth).score("v", images, tracks, parsed)
+    question = Question("v", images, tracks, parsed)
+    found = OracleMatcher(truth).score(question)
     for e, sentence in enumerate(parsed):
         for n in range(len(tracks)):
             scores = found.scores_ENF[e, n][np.isfinite(found.scores_ENF[e, n])]
             assert (scores == float(n in video.referents[sentence.text])).all()
-    chance = RandomMatcher(1).score("v", images, tracks, parsed)
+    chance = RandomMatcher(1).score(question)
     assert (np.isnan(chance.scores_ENF) == np.isnan(found.scores_ENF)).all()
-    assert not np.array_equal(chance.scores_ENF, RandomMatcher(2).score("v", images, tracks, parsed).scores_ENF)
+    assert not np.array_equal(chance.scores_ENF, RandomMatcher(2).score(question).scores_ENF)
 
 
 def test_frames_show_every_track_far_apart() -> None:
@@ -175,17 +176,16 @@ def test_answers_made_elsewhere_come_back(tmp_path: Path) -> None:
     del more["track_index"], more["score"]
     path.write_text("\n".join([*lines, json.dumps(more)]))
     matcher = ExternalMatcher(path, asked)
-    found = matcher.score("v", *scene(), SENTENCES)
+    found = matcher.score(Question("v", *scene(), SENTENCES))
     np.testing.assert_array_equal(found.scores_ENF[0], [[0.3, 0.8], [np.nan, np.nan]])
     np.testing.assert_array_equal(found.scores_ENF[1], [[0, 0], [np.nan, 1]])
     assert found.absent_E[0] == 0.1 and np.isnan(found.absent_E[1:]).all()
     assert matcher.info.licence == "non-commercial" and matcher.info.model_id == "them/model"
-    assert np.isnan(matcher.score("another", *scene(), SENTENCES).scores_ENF).all()
+    assert np.isnan(matcher.score(Question("another", *scene(), SENTENCES)).scores_ENF).all()
     images, tracks = scene()
+    moved = view_of(0, np.roll(np.stack([tracks[0].mask(t) for t in range(6)]), 3, 1))
     with pytest.raises(InputError, match="tracked anew"):
-        matcher.score(
-            "v", images, [view_of(0, np.roll(np.stack([tracks[0].mask(t) for t in range(6)]), 3, 1))], SENTENCES
-        )
+        matcher.score(Question("v", images, [moved], SENTENCES))
 
 
 @pytest.mark.parametrize(
@@ -243,6 +243,58 @@ def test_a_vision_language_model_as_a_matcher(tmp_path: Path) -> None:
     assert np.isfinite(found.absent_E).all()
     assert (found.scores_ENF[:, 0, 0] == found.scores_ENF[:, 0, 1]).all()  # all frames are one question
     assert len(matcher.yes) >= 2 and not set(matcher.yes) & set(matcher.no)
+
+
+def test_a_list_of_numbers_tips_what_yes_and_no_leave_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    matcher = MarksMatcher(save_qwen_vl(tmp_path))
+    masks = np.zeros((14, 1, 48, 80), bool)
+    for n in range(14):
+        masks[n, 0, 3 * n : 3 * n + 3] = True
+    asked = Question("v", {0: VIDEOS[0].frames[0]}, [view_of(n, masks[n]) for n in range(14)], SENTENCES[:1])
+    counts: list[int] = []
+    drawn: list[list[np.ndarray]] = []  # masks in the order of their numbers
+    monkeypatch.setattr(matcher, "agrees", lambda pictures, question: 0.5)
+    monkeypatch.setattr("models.teacher.match.marks.mark", lambda image, shown: drawn.append(list(shown)) or image)
+
+    def number_of_the_first(pictures: list, question: str, tokens: int) -> str:
+        counts.append(len(drawn[-1]))
+        found = [number for number, mask in enumerate(drawn[-1], 1) if mask[0, 0]]
+        return f"object {found[0]}." if found else "none"
+
+    for answers, first, others in (
+        (number_of_the_first, 2 / 3, 1 / 3),
+        (lambda *_: "it is the red one", 0.5, 0.5),
+        (lambda *_: "13", 0.5, 0.5),
+    ):
+        monkeypatch.setattr(matcher, "answers", answers)
+        scores = matcher.score(asked).scores_ENF[0, :, 0]
+        np.testing.assert_allclose(scores, [first, *[others] * 13])
+    assert max(counts) == MOST and sum(counts) == 2 * 14
+    orders = [[int(mask.any(1).argmax()) for mask in masks] for masks in drawn[:4]]
+    assert orders[0] + orders[1] != orders[2] + orders[3], "the second numbering is another one"
+
+
+@pytest.mark.parametrize(
+    ("answer", "numbers"),
+    [
+        ("1, 3", {1, 3}), ("Objects 2 and 4.", {2, 4}), ("[3]", {3}), ("None", set()), ("none of them.", set()),
+        ("", None), ("0", None), ("5", None), ("1, 12", None), ("the dog", None), ("none, or 2", None),
+    ],
+)  # fmt: skip
+def test_only_a_plain_list_is_a_vote(answer: str, numbers: set[int] | None) -> None:
+    assert read_numbers(answer, 4) == numbers
+
+
+def test_an_answer_without_an_end_is_no_answer(tmp_path: Path) -> None:
+    matcher = MarksMatcher(save_qwen_vl(tmp_path))
+    pictures = [VIDEOS[0].frames[0]]
+    said = matcher.model.generation_config
+    long = matcher.answers(pictures, "which object", 4)
+    inputs = matcher._inputs(pictures, "which object")
+    first = int(matcher.model(**inputs).logits[0, -1].argmax())
+    said.eos_token_id = [first]
+    ended = matcher.answers(pictures, "which object", 4)
+    assert long == "" and ended == matcher.processor.tokenizer.decode([first], skip_special_tokens=True) != ""
 
 
 def test_marks_are_on_their_objects() -> None:

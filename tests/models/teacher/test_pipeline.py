@@ -15,9 +15,10 @@ from datasets.masklets import read_masklets
 from datasets.mevis import read_mevis
 from datasets.synthetic import SyntheticConfig, SyntheticVideos
 from main import main
+from models.teacher.interfaces import MatchScores, Question
 from models.teacher.judging import JudgeConfig
 from models.teacher.parser import RuleParser
-from models.teacher.pipeline import Backends, Taught, Teacher, TeacherConfig
+from models.teacher.pipeline import STAGES, Backends, Taught, Teacher, TeacherConfig
 from models.teacher.resolver import ResolverConfig
 from models.teacher.scripted import Faults, ScriptedDetector, ScriptedMatcher, ScriptedSegmenter, Truth
 from models.teacher.stages import Stopwatch
@@ -41,9 +42,9 @@ class Calls(ScriptedMatcher):
 
     calls = 0
 
-    def score(self, *args: object, **kwargs: object) -> object:
+    def score(self, question: Question) -> MatchScores:
         self.calls += 1
-        return super().score(*args, **kwargs)
+        return super().score(question)
 
 
 def backends(videos: list[ReferringVideo], faults: Faults | None = None) -> Backends:
@@ -79,7 +80,12 @@ def test_perfect_models_give_perfect_masklets(videos: list[ReferringVideo], tmp_
 
 
 def test_what_is_there_is_not_asked_again(videos: list[ReferringVideo], tmp_path: Path) -> None:
-    first = Teacher(backends(videos), TeacherConfig(), tmp_path).teach(videos[0], Stopwatch())
+    told: dict[str, tuple[int, int]] = {}
+    begun = Stopwatch(progress=lambda stage, done, total: told.update({stage: (done, total)}))
+    first = Teacher(backends(videos), TeacherConfig(), tmp_path).teach(videos[0], begun)
+    length = len(videos[0].frames)
+    assert set(told) == set(STAGES)
+    assert (told["ingest"], told["track"]) == ((length, length), (2 * length, 2 * length))
     models, watch = backends(videos), Stopwatch()
     teacher = Teacher(models, TeacherConfig(), tmp_path)
     assert teacher.missing(videos[0]) == ()

@@ -11,9 +11,13 @@ import pytest
 
 from datasets.synthetic import SyntheticConfig, SyntheticVideos
 from models.teacher.baseline import Baseline, middle_first
-from models.teacher.judging import FrameScores
+from models.teacher.checks import CheckConfig
+from models.teacher.edits import edits
+from models.teacher.interfaces import Question
+from models.teacher.judging import FrameScores, JudgeConfig
 from models.teacher.labelled import answer_masks, labelled_masklets, volume_j
 from models.teacher.match.frames import seen_NT
+from models.teacher.movement import travels
 from models.teacher.parser import RuleParser
 from models.teacher.pipeline import Backends, Taught, Teacher, TeacherConfig
 from models.teacher.quality import FEATURES, masklet_features, plain_weight, track_features, unused_frames, weigh
@@ -77,7 +81,7 @@ def test_features_are_whole_and_the_worst_track_counts(tmp_path: Path) -> None:
     taught = teach(tmp_path, Faults(), 0)
     of_tracks = {row: track_features(taught.tracks, row) for row in range(len(taught.tracks))}
     assert all(0 <= found["stability"] <= 1 and found["fragments"] >= 1 for found in of_tracks.values())
-    both = masklet_features(replace(SURE, rows=(0, 1)), of_tracks, NAN)
+    both = masklet_features(replace(SURE, rows=(0, 1)), of_tracks, {})
     assert tuple(both) == FEATURES and np.isnan(both["verify"]) and np.isnan(both["cycle_iou"])
     assert both["stability"] == pytest.approx(min(of_tracks[row]["stability"] for row in (0, 1)), abs=1e-6)
     assert both["leap"] == pytest.approx(max(of_tracks[row]["leap"] for row in (0, 1)), abs=1e-6)
@@ -103,6 +107,32 @@ def test_weights_and_floors() -> None:
     assert weigh(SURE, FINE | {"area": 1e-5}, sure_of_itself).reason == "floor:area"
 
 
+def test_edited_sentences_fit_less_and_what_moves_is_seen_to(tmp_path: Path) -> None:
+    """Of true masklets; NaN, and nothing else, where there is no word to swap, or nothing is said to go anywhere."""
+    moving = 0
+    for number in range(len(VIDEOS)):
+        taught = teach(tmp_path, Faults(), number)
+        for parsed, quality in zip(taught.parsed, taught.qualities, strict=True):
+            if quality is None:
+                continue
+            gap = quality.features["hardneg_gap"]
+            assert gap > 0 if edits(parsed, motion=True) else np.isnan(gap)
+            moves = quality.features["motion_ok"]
+            assert moves in (0, 1) or np.isnan(moves)
+            assert travels(parsed) or np.isnan(moves)
+            moving += moves == 1
+    assert moving > 0
+
+
+def test_who_is_not_asked_of_edited_sentences_says_nothing(tmp_path: Path) -> None:
+    detector, segmenter, matcher = models(Faults())
+    config = TeacherConfig(judge=JudgeConfig(checks=CheckConfig(edited=False)))
+    backends = Backends(RuleParser(), detector, segmenter, {"scripted": matcher})
+    taught = Teacher(backends, config, tmp_path).teach(VIDEOS[0], Stopwatch())
+    found = [quality.features for quality in taught.qualities if quality is not None]
+    assert found and all(np.isnan(f["hardneg_gap"]) and np.isfinite(f["verify"]) for f in found)
+
+
 def test_fresh_frames_are_seen_and_unused() -> None:
     seen = np.array([0, 1, 1, 1, 1, 1, 0, 1], bool)
     fresh = unused_frames(seen, (1, 2), 2)
@@ -114,7 +144,7 @@ def test_scores_survive_json(tmp_path: Path) -> None:
     taught = teach(tmp_path, Faults(), 1)
     matcher = models(Faults())[2]
     frames = tuple(np.flatnonzero(seen_NT(taught.tracks).any(0))[:2].tolist())
-    scores = matcher.score("v", {t: VIDEOS[1].frames[t] for t in frames}, [], taught.parsed)
+    scores = matcher.score(Question("v", {t: VIDEOS[1].frames[t] for t in frames}, [], taught.parsed))
     said = FrameScores(frames, {"m": scores})
     again = FrameScores.from_dict(json.loads(json.dumps(said.to_dict())))
     assert again.frames == frames

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from datasets.synthetic import SyntheticConfig, SyntheticVideos
-from models.teacher.interfaces import Prompt
+from models.teacher.interfaces import Prompt, Question
 from models.teacher.match.frames import view_of
 from models.teacher.parser import RuleParser
 from models.teacher.scripted import Faults, ScriptedDetector, ScriptedMatcher, ScriptedSegmenter, Truth
@@ -153,7 +153,8 @@ def test_the_matcher_knows_what_is_meant() -> None:
     expressions = [RuleParser().parse(e.text) for e in source.expressions]
     tracks = [view_of(n, video.masks_TNHW[:, n]) for n in range(len(video.objects))]
     images = {frame: source.frames[frame] for frame in (0, 5, 11)}
-    found = ScriptedMatcher(TRUTH).score("any", images, tracks, expressions)
+    question = Question("any", images, tracks, expressions)
+    found = ScriptedMatcher(TRUTH).score(question)
     for e, expression in enumerate(expressions):
         meant = video.referents[expression.text]
         assert (found.absent_E[e] > 0.5) == (not meant)
@@ -161,10 +162,10 @@ def test_the_matcher_knows_what_is_meant() -> None:
             seen = video.masks_TNHW[[0, 5, 11], n].any((1, 2))
             assert (np.isfinite(found.scores_ENF[e, n]) == seen).all()
             assert ((found.scores_ENF[e, n, seen] > 0.5) == (n in meant)).all()
-    wrong = ScriptedMatcher(TRUTH, Faults(wrong_matches=1)).score("any", images, tracks, expressions)
+    wrong = ScriptedMatcher(TRUTH, Faults(wrong_matches=1)).score(question)
     assert ((wrong.scores_ENF > 0.5) & (found.scores_ENF > 0.5)).sum() == 0
     with pytest.raises(InputError, match="no sentence"):
-        ScriptedMatcher(TRUTH).score("any", images, tracks, [RuleParser().parse("another")])
+        ScriptedMatcher(TRUTH).score(replace(question, expressions=[RuleParser().parse("another")]))
 
 
 def test_faults_of_one_kind_leave_the_others_as_they_were() -> None:

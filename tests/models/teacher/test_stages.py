@@ -86,6 +86,16 @@ def test_a_stage_is_not_charged_for_those_it_asks_for() -> None:
     assert watch.seconds == {"inner": 10.0, "outer": 3.0}
 
 
+def test_who_watches_is_told_what_runs_and_how_far_it_is() -> None:
+    told: list[tuple[str, int, int]] = []
+    watch = Stopwatch(progress=lambda *progress: told.append(progress))
+    assert watch.run("read", lambda: list(watch.counted("ab"))) == ["a", "b"]
+    tick = watch.ticks(2)
+    watch.run("follow", lambda: (tick(), tick()))
+    assert told[:3] == [("read", 0, 0), ("read", 1, 2), ("read", 2, 2)]
+    assert told[3:] == [("follow", 0, 0), ("follow", 1, 2), ("follow", 2, 2)]
+
+
 def test_one_bad_video_stops_no_other_and_says_why(tmp_path: Path) -> None:
     videos = some_videos(3)
 

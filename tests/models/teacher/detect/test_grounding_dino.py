@@ -77,6 +77,10 @@ def test_detections_lie_in_the_image_above_the_threshold_and_apart(folder: Path,
     for found in everything + some:
         left, top, right, bottom = found.box
         assert 0 <= left < right <= 80 and 0 <= top < bottom <= 60
+    for found in everything:
+        words, said = zip(*found.token_scores, strict=True)
+        assert list(words) == found.noun.split() and said[head_index(words)] == found.score
+        assert found.phrase == " ".join(word for word, score in found.token_scores if score > 0)
     for noun in NOUNS:
         boxes = np.asarray([found.box for found in some if found.noun == noun]).reshape(-1, 4)
         assert (box_iou(boxes, boxes)[~np.eye(len(boxes), dtype=bool)] <= 0.3).all()
