@@ -47,7 +47,6 @@ class InferenceConfig:
     threshold: float = 0.5  # of a mask's probabilities
     presence_below: float | None = None  # absent below this; None: 0.5 of the head's, else 0.3 of score x confidence
     keys: int = 1  # frames that are tried as the key, as long as the video's frames disagree about what is meant
-    reference_gap: int = 1  # frames back to the mask that tracking is told; a chain of wider steps has fewer of them
     patience: int = 5  # frames for which a lost referent's last good mask is tried before it is looked for again
     rekey_margin: float = 0.1  # streams: how much better than the key's a frame must score to become the key
     cached_frames: int = 64  # frames x sentences whose features are kept; some 20 MB each for R50 at 360x640
@@ -248,7 +247,7 @@ def resolve(config: InferenceConfig, network: SegmenterConfig) -> InferenceConfi
     """
     if config.mode == "track" and network.tracking == "none":
         raise InputError("this checkpoint has no tracking stream; use --mode clip, or leave the mode out")
-    lengths = ("window", "spread", "clip_window", "keys", "reference_gap", "short_side", "max_side", "cached_frames")
+    lengths = ("window", "spread", "clip_window", "keys", "short_side", "max_side", "cached_frames")
     for name in lengths:
         if getattr(config, name) < 1:
             raise InputError(f"{name} is {getattr(config, name)}; it must be at least 1")

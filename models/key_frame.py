@@ -116,7 +116,7 @@ def open_video(
 
 def _read_alike(one: InferenceConfig, other: InferenceConfig) -> bool:
     """Whether the first pass reads a video in the same way under both; both resolved."""
-    decided_later = ("frame_score", "presence_below", "keys", "reference_gap", "patience", "rekey_margin")
+    decided_later = ("frame_score", "presence_below", "keys", "patience", "rekey_margin")
     free = {name: getattr(other, name) for name in decided_later}
     return replace(one, **free) == other
 

@@ -52,7 +52,6 @@ class Reference:
 class SentenceState:
     """All that is remembered of one sentence between two frames.
 
-    references good frames, in the order in which they were read: what the coming frames can be told
     missed     frames since the referent was last found
     key_score  frame score of the frame that tracking began from (streams)
     recent     features of the last frames, for the first pass of a stream, which sees only the past
@@ -61,25 +60,11 @@ class SentenceState:
 
     sentence: str
     text: TextFeatures
-    references: deque[Reference] = field(default_factory=deque)
+    reference: Reference | None = None
     missed: int = 0
     key_score: float = 0.0
     recent: deque[ExpressionFeatures] = field(default_factory=deque)
     previous: Tensor | None = None
-
-    def told(self, frame: int, gap: int) -> Reference | None:
-        """What this frame is told: the latest good one `gap` frames away or more, else the first; None: not tracked."""
-        self._forget(frame, gap)
-        return self.references[0] if self.references else None
-
-    def remember(self, reference: Reference, gap: int) -> None:
-        """A good frame more; forgets those that no coming frame will be told."""
-        self.references.append(reference)
-        self._forget(reference.frame, gap - 1)
-
-    def _forget(self, frame: int, gap: int) -> None:
-        while len(self.references) > 1 and abs(frame - self.references[1].frame) >= gap:
-            self.references.popleft()
 
 
 @dataclass(frozen=True)
@@ -115,9 +100,7 @@ def start(
     finished = mask_HW if mask_HW is not None else inference.finish(answer.logits_hw[None])[0]
     soft = inference.as_reference(finished) if given else inference.handed_on(answer.logits_hw, finished)
     state.missed = 0
-    state.references.clear()
-    if inference.tracks:
-        state.references.append(Reference(frame, now, soft, pixels_CHW.clone()))
+    state.reference = Reference(frame, now, soft, pixels_CHW.clone()) if inference.tracks else None
     if given:
         return Outcome(finished, 1.0, "key")
     return Outcome(finished, answer.presence, "key", answer.logits_hw)
@@ -130,7 +113,7 @@ def advance(
     """One frame on for every state. `now` holds its features with each sentence (T = 1), `first` the answers without
     tracking, `scores` their frame scores in a stream (None: the key was chosen with the whole video in view).
     """
-    tracked = _track(inference, states, now, frame)
+    tracked = _track(inference, states, now)
     chosen = [
         _follow(inference, states[n], tracked.get(n), first[n], None if scores is None else scores[n])
         for n in range(len(states))
@@ -148,10 +131,7 @@ def advance(
         states[n].missed = 0
         if inference.tracks:
             soft = inference.handed_on(answer.logits_hw, mask_HW)
-            if origin == "found":
-                states[n].references.clear()
-            reference = Reference(frame, take(now, [n], [0]), soft, pixels_CHW.clone())
-            states[n].remember(reference, inference.config.reference_gap)
+            states[n].reference = Reference(frame, take(now, [n], [0]), soft, pixels_CHW.clone())
         outcomes.append(Outcome(mask_HW, answer.presence, origin, answer.logits_hw, agreement[n]))
     return outcomes
 
@@ -165,20 +145,17 @@ def _agreement(inference: Inference, chosen: Sequence[Answer | None], first: Seq
     return dict(zip(pairs, overlap(ours, theirs, inference.config.threshold).tolist(), strict=True))
 
 
-def _track(
-    inference: Inference, states: Sequence[SentenceState], now: ExpressionFeatures, frame: int
-) -> dict[int, Answer]:
+def _track(inference: Inference, states: Sequence[SentenceState], now: ExpressionFeatures) -> dict[int, Answer]:
     """The answers of the sentences that have a reference, one decode for all that share its frame."""
-    groups: dict[tuple[int, tuple[int, ...]], list[tuple[int, Reference]]] = {}
+    groups: dict[tuple[int, tuple[int, ...]], list[int]] = {}
     for n, state in enumerate(states):
-        told = state.told(frame, inference.config.reference_gap)
-        if told is not None:
+        if state.reference is not None:
             # given masks are finer than predicted ones
-            groups.setdefault((told.frame, tuple(told.mask_hw.shape)), []).append((n, told))
+            groups.setdefault((state.reference.frame, tuple(state.reference.mask_hw.shape)), []).append(n)
     network = inference.segmenter
     answers = {}
-    for members in groups.values():
-        group, references = [n for n, _ in members], [told for _, told in members]
+    for group in groups.values():
+        references = [reference for n in group if (reference := states[n].reference) is not None]
         memory = network.track(
             join([reference.features for reference in references], "expressions"),
             torch.stack([reference.mask_hw for reference in references])[None, :, None],
@@ -200,11 +177,11 @@ def _follow(
         if score is None or not _better_key(inference, state, tracked, first, score):
             return tracked, "tracked"
         return first, "found"
-    if state.references:
+    if state.reference is not None:
         state.missed += 1
         if state.missed <= inference.config.patience:
             return None, "absent"
-        state.references.clear()
+        state.reference = None
     if first.presence < below:
         return None, "absent"
     state.key_score = score or 0.0

@@ -76,14 +76,12 @@ ROWS: dict[str, Row] = {
     "teacher": Row("teacher forcing alone", "teacher"),
     "corrupted": Row("teacher forcing + corruption", "corrupted"),
     "rgb": Row("stream of pixels instead of features", "rgb"),
-    "one-key": Row("the best-scoring frame, no election", "forced", {"keys": 1}),
-    "key-class": Row("key by class score, no election", "forced", {"frame_score": "class", "keys": 1}),
-    "key-stability": Row("key by stability, no election", "forced", {"frame_score": "stability", "keys": 1}),
+    "elected": Row("key elected by all frames, of up to 4", "forced", {"keys": 4}),
+    "key-class": Row("key by class score", "forced", {"frame_score": "class"}),
+    "key-stability": Row("key by stability", "forced", {"frame_score": "stability"}),
     "key-first": Row("first frame as key", "forced", key="first"),
     "key-best": Row("oracle key: best first-pass mask", "forced", key="best"),
     "true-key": Row("true mask as key, own tracking", "forced", key="true"),
-    "next-frame": Row("told the frame before, not the fourth before", "forced", {"reference_gap": 1}),
-    "true-key-next": Row("true mask as key, told the frame before", "forced", {"reference_gap": 1}, key="true"),
     "true-tracking": Row("found key, perfect tracking", "forced", tracking="true"),
     "presenceless": Row("no presence head (score x confidence)", "presenceless"),
     "presence-ignored": Row("presence head trained, never absent", "forced", {"presence_below": 0.0}),
@@ -97,11 +95,9 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "What the tracking stream is told in training": ("forced", "corrupted", "teacher", "unforced"),
     "What the tracking stream is made of": ("forced", "rgb"),
     "Which frame is the key": (
-        "forced", "one-key", "key-class", "key-stability", "key-first", "key-best",
+        "forced", "elected", "key-class", "key-stability", "key-first", "key-best",
     ),
-    "What finding loses, and what following loses": (
-        "forced", "true-key", "true-tracking", "next-frame", "true-key-next",
-    ),
+    "What finding loses, and what following loses": ("forced", "true-key", "true-tracking"),
     "Presence and looking again": ("forced", "presenceless", "presence-ignored", "no-search"),
 }  # fmt: skip
 

@@ -15,17 +15,8 @@ from scripts.evidence.rows import HARD, QUESTIONS, ROWS, TRAININGS
 
 Line = dict[str, Any]
 KEYED = (
-    "forced",
-    "unforced",
-    "teacher",
-    "corrupted",
-    "rgb",
-    "timeless",
-    "key-first",
-    "key-best",
-    "true-key",
-    "true-key-next",
-)
+    "forced", "elected", "unforced", "teacher", "corrupted", "rgb", "timeless", "key-first", "key-best", "true-key",
+)  # fmt: skip
 COMING_AND_GOING = ("late", "reentry")
 
 

@@ -1,4 +1,4 @@
-"""Several keys and the votes of all frames; references further away than the frame before."""
+"""Several keys, and the votes of all frames."""
 
 from __future__ import annotations
 
@@ -93,24 +93,6 @@ def test_soft_masks_are_those_of_the_elected_track() -> None:
         assert agree(soft.probabilities(t, [0])[0] > 0.5, rle.decode(result.masks[0][t]))
 
 
-@pytest.mark.parametrize("gap, references", [(1, [0, 1, 2, 3, 4, 5, 6]), (3, [0, 0, 0, 1, 2, 3, 4]), (20, [0] * 7)])
-def test_references_lie_a_gap_away(gap: int, references: list[int]) -> None:
-    video = Squares([[("red", 24, 40, 0.9 if t == 0 else 0.6)] for t in range(8)])
-    network = FakeSegmenter()
-    result = segment_video(network, video, ["red"], replace(CONFIG, keys=1, reference_gap=gap))
-    assert network.tracked == list(zip(range(1, 8), references, strict=True))
-    assert agree(rle.decode(result.masks[0][7]), video.truth(7))
-
-
-def test_a_lost_referent_is_sought_with_the_latest_of_its_good_frames() -> None:
-    here, other = ("red", 24, 40, 0.6), ("blue", 0, 0, 0.6)
-    rows = [[("red", 24, 40, 0.9)], [here], [here], *[[other]] * 5, [here]]
-    network = FakeSegmenter()
-    segment_video(network, Squares(rows), ["red"], replace(CONFIG, keys=1, reference_gap=2, patience=9))
-    assert network.tracked == [(1, 0), (2, 0), (3, 1), *((t, 2) for t in range(4, 9))]
-
-
-@pytest.mark.parametrize("config, name", [(replace(CONFIG, keys=0), "keys"), (replace(CONFIG, reference_gap=0), "gap")])
-def test_fewer_than_one_is_refused(config: InferenceConfig, name: str) -> None:
-    with pytest.raises(InputError, match=f"{name} is 0"):
-        segment_video(FakeSegmenter(), lone_voice(), ["red"], config)
+def test_fewer_than_one_key_is_refused() -> None:
+    with pytest.raises(InputError, match="keys is 0"):
+        segment_video(FakeSegmenter(), lone_voice(), ["red"], replace(CONFIG, keys=0))
