@@ -26,7 +26,7 @@ from models.teacher.resolver import Decision
 from models.teacher.stages import Stopwatch, Workspace, stage_key
 from util.errors import InputError
 
-VERSIONS = {"match": 1, "resolve": 1, "score": 2}  # raised when a stage's code answers differently
+VERSIONS = {"match": 1, "resolve": 1, "score": 2, "weigh": 2}  # raised when a stage's code answers differently
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class Decider:
         ]
 
     def _key(self, stage: str, settings: Mapping[str, Any], models: Sequence[ModelInfo], inputs: Sequence[str]) -> str:
-        return stage_key(stage, VERSIONS.get(stage, 1), settings=settings, models=models, inputs=inputs)
+        return stage_key(stage, VERSIONS[stage], settings=settings, models=models, inputs=inputs)
 
 
 class PooledDetector:

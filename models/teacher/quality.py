@@ -144,6 +144,8 @@ def weigh(decision: Decision, features: Mapping[str, float], model: QualityModel
     broken += [name for name, most in CEILINGS.items() if features[name] > most]
     if broken:
         return Quality(features, quality, 0.0, f"floor:{broken[0]}")
+    if np.isnan(features["area"]):  # in no frame is any of it certain: there would be nothing to learn from
+        return Quality(features, quality, 0.0, "never_present")
     weight = plain_weight(features) if model is None else float(np.clip((quality - WORTHLESS) / SPAN, 0, 1))
     weight = round(weight * decision.factor, 6)
     return Quality(features, quality, weight, "" if weight else "low_quality")

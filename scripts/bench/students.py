@@ -78,9 +78,14 @@ def prepare(study: Study, arms: Sequence[str]) -> dict[str, dict[str, float]]:
 
 
 def learn(study: Study, run: TrainingRun) -> dict[str, Any]:
-    """Train and ask, where it is not done: the summary of `main.py eval`. Raises InputError where either fails."""
+    """Train and ask, where it is not done: the summary of `main.py eval`. Raises InputError where either fails.
+
+    Its "other" is J&F of the student asked another sentence of the same video: what it scores without reading.
+    """
     train(run, processes=1, device="cpu", deadline=math.inf, say=say)
-    return ask(study, ["--weights", str(run.model.resolve())], run.folder / "asked")
+    student = ["--weights", str(run.model.resolve())]
+    other = ask(study, [*student, "--sentence", "other"], run.folder / "other")
+    return ask(study, student, run.folder / "asked") | {"other": other["J&F"]}
 
 
 def ask(study: Study, answer: Sequence[str], out: Path) -> dict[str, Any]:
@@ -105,7 +110,7 @@ def row(
     minutes = [json.loads((run.folder / "finished.json").read_text(encoding="utf-8"))["seconds"] / 60 for run in runs]
     return {
         "labels": arm, **labels,
-        **{name: float(np.mean([summary[name] for summary in asked])) for name in ("J&F", "J", "F")},
+        **{name: float(np.mean([summary[name] for summary in asked])) for name in ("J&F", "J", "F", "other")},
         "lowest": min(scores), "highest": max(scores), "minutes": float(np.mean(minutes)),
     }  # fmt: skip
 

@@ -97,7 +97,10 @@ def test_weights_and_floors() -> None:
     for name, value in (("cycle_iou", 0.4), ("area_jump", 0.6), ("match_p", 0.3), ("area", 1e-5)):
         broken = weigh(SURE, FINE | {name: value}, None)
         assert (broken.weight, broken.reason) == (0.0, f"floor:{name}")
-    assert weigh(SURE, dict.fromkeys(FEATURES, NAN) | {"match_p": 0.9}, None).weight == 0.9  # NaN breaks no floor
+    unknown = dict.fromkeys(FEATURES, NAN) | {"match_p": 0.9}
+    assert weigh(SURE, unknown | {"area": 0.1}, None).weight == 0.9  # NaN breaks no floor
+    never = weigh(SURE, unknown, None)
+    assert (never.weight, never.reason) == (0.0, "never_present")
     for expected, weight in ((0.35, 0.0), (0.55, 0.5), (0.75, 1.0), (0.9, 1.0)):
         told = weigh(SURE, FINE, lambda features, j=expected: j)
         assert told.weight == pytest.approx(weight) and told.quality == expected
