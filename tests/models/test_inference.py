@@ -94,7 +94,7 @@ def test_stream_is_the_whole_video_where_the_key_is_its_first_frame(
     """With windows of one frame, no better key to change to, and random weights kept from choosing another."""
     segmenter = network(**changes)
     config = replace(CONFIG, window=1, rekey_margin=2.0)
-    monkeypatch.setattr("models.key_frame.choose_key", lambda *_: Key(0))
+    monkeypatch.setattr("models.election.choose_key", lambda *_: Key(0))
     whole = segment_video(segmenter, video, SENTENCES, config)
     session = VideoSession(segmenter, config, fps=video.fps)
     ids = [session.add_sentence(sentence) for sentence in SENTENCES]
