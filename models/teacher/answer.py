@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from models.teacher.pipeline import Taught
+from models.teacher.resolver import Decision
 from util import rle
 
 
 class TaughtAnswer:
     """An `Answer` (util/answer_files.py): masks of each sentence, the union of the tracks that it means.
 
-    With `doubtful`, tracks of answers that were rejected are shown too. A sentence's key frame is the one in which its
-    first track was found; -1 where there is none.
+    With `doubtful`, tracks of answers that were rejected are shown too, and where none fits the one that comes nearest.
+    A sentence's key frame is the one in which its first track was found; -1 where there is none.
     """
 
     def __init__(self, taught: Taught, *, doubtful: bool = False) -> None:
@@ -22,7 +23,7 @@ class TaughtAnswer:
         self._tracks = taught.tracks
         weighed = zip(taught.decisions, taught.qualities, strict=True)
         self._rows = [
-            decision.rows if doubtful or (quality is not None and quality.weight > 0) else ()
+            decision.rows if quality is not None and quality.weight > 0 else _best(decision) if doubtful else ()
             for decision, quality in weighed
         ]
         length, presence_NT = taught.tracks.length, taught.tracks.presence_NT()
@@ -47,6 +48,11 @@ class TaughtAnswer:
         return mask_HW
 
 
+def _best(decision: Decision) -> tuple[int, ...]:
+    """The tracks of an answer; without an answer, the one that fits best."""
+    return decision.rows or (() if decision.runner_up is None else (decision.runner_up,))
+
+
 def summary(taught: Taught) -> list[str]:
     """A line for each sentence: where its answer is seen and how far it is trusted, or why there is none."""
     lines = []
@@ -59,6 +65,7 @@ def summary(taught: Taught) -> list[str]:
         elif quality is not None:
             said = f"rejected: {quality.reason}"
         else:
-            said = f"no answer: {decision.status}" + (f" ({decision.reason})" if decision.reason else "")
+            near = f", the best match is {decision.p:.2f}" if np.isfinite(decision.p) else ""
+            said = f"no answer: {decision.status}" + (f" ({decision.reason})" if decision.reason else "") + near
         lines.append(f"{expression.text!r}: {said}")
     return lines
