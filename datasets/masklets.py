@@ -39,7 +39,7 @@ def read_masklets(root: str | Path, split: str = "train") -> tree.LazyVideos:
 
     Raises InputError for another schema, models or data without a stated licence, counts that are not those of the
     split, rows of quality that contradict the sentences, when a file of the split is missing or malformed as a whole,
-    and at an index for a fault of that video.
+    when no sentence was kept, and at an index for a fault of that video.
     """
     folder = Path(root) / split
     description = Path(root) / "dataset.json"
@@ -50,6 +50,8 @@ def read_masklets(root: str | Path, split: str = "train") -> tree.LazyVideos:
     if described.get("contaminated") is not True:
         instead = "a student that trains on them cannot be scored there: make the masklets again without them"
         evaluation_videos.refuse(videos, evaluation_videos.evaluation_videos(), str(folder), instead)
+    if not videos:
+        raise InputError(f"{folder} holds no masklets: no sentence was kept, and {folder / 'rejected.jsonl'} says why")
     tree.require_folder(folder / "JPEGImages", "the frames")
     annotations, states = _Masklets(folder / "mask_dict.json", count), _States(folder / "frame_state.json")
     annotations.require()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -137,7 +138,14 @@ def _write(
         print(f"{out} is up to date")
         return
     print(f"wrote {written.videos} videos with {written.expressions} sentences to {written.folder}")
-    print(f"rejected sentences and why: {written.folder / 'rejected.jsonl'}")
+    print(f"rejected: {rejections(written.folder / 'rejected.jsonl')}")
+
+
+def rejections(path: Path) -> str:
+    """How many were rejected for which reason, the most frequent first, and where each is listed."""
+    rows = path.read_text(encoding="utf-8").splitlines()
+    reasons = Counter(json.loads(row)["reason"] for row in rows)
+    return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) + f" ({path})" if rows else "none"
 
 
 def _calibration(path: Path | None) -> tuple[QualityModel | None, str]:

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Answer, draw, write. What the stages found is kept beside the results, so that one more sentence is quick."""
+    """Answer, draw, write. What the stages found is kept beside it: one more sentence of its nouns is quick."""
     from datasets.video import open_video
     from models.teacher.answer import TaughtAnswer, summary
     from models.teacher.pipeline import Teacher

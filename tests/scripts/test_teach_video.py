@@ -16,6 +16,7 @@ from tests.micro_run import micro_dict
 from tests.models.teacher.tiny_models import save_grounding_dino
 from tests.models.teacher.tiny_sam2 import moving_square, tiny_sam2
 from util import rle
+from util.errors import InputError
 
 SIZE = (96, 128)
 ANYTHING = ["--set", "follow.detect.threshold=0.05", "--set", "follow.sweep.begin=0.05"]
@@ -94,7 +95,8 @@ def test_a_student_trains_on_masks_of_networks(
     external = f"external={tmp_path / 'scores.jsonl'},{asked / 'requests.jsonl'}"
     run = ["teach", "run", videos, "--work", work, "--out", str(tmp_path / "set"), "--matcher", external, *unchecked]
     assert main.main(run) == 0
-    assert "2 with masklets" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 with masklets" in said and "rejected: none" in said
     assert main.main(["data", "check", str(tmp_path / "set")]) == 0
     for video in read_masklets(tmp_path / "set"):
         assert video.masks is not None and video.expressions
@@ -107,3 +109,13 @@ def test_a_student_trains_on_masks_of_networks(
     (tmp_path / "micro.yaml").write_text(json.dumps(config))
     assert main.main(["train", "--config", str(tmp_path / "micro.yaml")]) == 0
     assert (tmp_path / "run/model/model.safetensors").is_file()
+
+
+def test_a_data_set_of_nothing_says_why_it_is_empty(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strict = ["--set", "judge.resolver.accept=1", *models(folder)]
+    assert main.main(["teach", "run", str(folder / "videos"), "--out", str(tmp_path / "set"), *strict]) == 0
+    assert "rejected: 6 no_match" in capsys.readouterr().out
+    with pytest.raises(InputError, match="no sentence was kept"):
+        read_masklets(tmp_path / "set")
