@@ -351,6 +351,11 @@ def _check(config: TrainConfig, world: World) -> None:
             "data.clip.track_augment independent is TF-RVOS's recipe: it needs model.tracking rgb and "
             "tracking.self_prediction 0, for the network does not segment those frames"
         )
+    if config.model.matching and (config.model.tracking == "none" or config.data.clip.track_augment == "independent"):
+        raise InputError(
+            "model.matching carries the masks of other frames of the clip: it needs model.tracking feature or rgb and "
+            "data.clip.track_augment shared"
+        )
 
 
 def _checkpoint(config: TrainConfig, world: World) -> Path | None:

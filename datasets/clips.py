@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -41,6 +42,8 @@ class ClipConfig:
     max_skip: int = 5  # greatest distance between neighbouring frames of a spaced clip ...
     min_skip: int = 1  # ... and the least: movements show over time
     answered: int | None = None  # frames, side by side in the clip, that are answered; the rest show what happens
+    answered_gap: int | None = None  # frames at most from an answered frame to the next answered one; None: as spaced
+    eventful: float = 0.0  # share of clips answered where a referent comes, goes or is covered, if that happens in them
     transform: TransformConfig = field(default_factory=TransformConfig)
     # What the tracking stream is told about: other frames of the clip, with its geometry and colours (their masks are
     # moved a little in training), or, as TF-RVOS does, a frame beside each one, augmented on its own.
@@ -197,11 +200,13 @@ def cut_clip(
     geometry, colours = rng.spawn(2)  # so that switching one of them off leaves the other as it was
     protocol = config.protocol
     view = draw_view(video.frames.size, config.transform, geometry)
+    answered = None
+    if config.answered:
+        index_T, answered = _answered(video, expressions, index_T, config, config.answered, rng)
     distinct, back = np.unique(index_T, return_inverse=True)
     pixels_THWC = np.stack([video.frames[int(i)] for i in distinct])[back]
     if config.transform.photometric and protocol.photometric == "frame":  # published: before the clip is resized
         pixels_THWC = change_colours(pixels_THWC, colours, protocol)
-    answered = _answered(video, index_T, config.answered, rng) if config.answered else None
     frames_THWC = view.frames(pixels_THWC).permute(0, 2, 3, 1).contiguous().numpy()
     if config.transform.photometric and protocol.photometric == "clip":
         frames_THWC = change_colours(frames_THWC, colours, protocol)
@@ -227,13 +232,44 @@ def cut_clip(
     )
 
 
-def _answered(video: ReferringVideo, index_T: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Positions of `count` frames side by side in the clip, one of them labelled; all of a shorter clip."""
-    rng = rng.spawn(1)[0]
+def _answered(
+    video: ReferringVideo, expressions: Sequence[Expression], index_T: np.ndarray, config: ClipConfig, count: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """The clip's frames, and the positions of `count` of them side by side, one of them labelled (all of a short clip).
+
+    The answered frames are moved together where the config asks for it, unless they were chosen for what happens
+    between them or only some frames are labelled.
+    """
+    rng, events, gaps = (rng.spawn(1)[0] for _ in range(3))
     known = [p for p, frame in enumerate(index_T) if video.labelled is None or frame in video.labelled]
     first = int(rng.choice(known)) - int(rng.integers(count))
     first = min(max(first, 0), max(len(index_T) - count, 0))
-    return np.arange(first, min(first + count, len(index_T)))
+    eventful: list[int] = []
+    if config.eventful and video.labelled is None and events.random() < config.eventful:
+        eventful = _events(video, expressions, index_T)
+    if eventful:
+        last_before = int(events.choice(eventful))
+        first = min(max(last_before - int(events.integers(max(1, count - 1))), 0), max(len(index_T) - count, 0))
+    answered = np.arange(first, min(first + count, len(index_T)))
+    if config.answered_gap and video.labelled is None and not eventful:
+        index_T = index_T.copy()
+        for before, after in pairwise(answered):
+            index_T[after] = min(index_T[after], index_T[before] + int(gaps.integers(1, config.answered_gap + 1)))
+    return index_T, answered
+
+
+def _events(video: ReferringVideo, expressions: Sequence[Expression], index_T: np.ndarray) -> list[int]:
+    """Positions after which a sentence's referents show less than half, or more than twice, of what they did."""
+    ids = sorted({i for expression in expressions for i in expression.object_ids or ()})
+    masks_NTHW, _ = read_masks(video, index_T, ids)
+    found = set()
+    for expression in expressions:
+        members = [ids.index(i) for i in expression.object_ids or ()]
+        area_T = masks_NTHW[members].sum((0, 2, 3))
+        less_T, more_T = np.minimum(area_T[1:], area_T[:-1]), np.maximum(area_T[1:], area_T[:-1])
+        found |= set(np.flatnonzero(2 * less_T < more_T).tolist())
+    return sorted(found)
 
 
 def collate(samples: Sequence[ClipSample], divisor: int = DIVISOR) -> ClipBatch:

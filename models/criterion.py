@@ -22,7 +22,8 @@ from util.types import IGNORE, PRESENT, Prediction, Targets
 
 @dataclass(frozen=True)
 class CriterionConfig:
-    """Weight of each loss in the total, and the matcher's costs. Published values; presence and grounding are ours."""
+    """Weight of each loss in the total, and the matcher's costs. Published values; presence, grounding and carried are
+    ours."""
 
     ce: float = 2.0
     bbox: float = 5.0
@@ -31,6 +32,7 @@ class CriterionConfig:
     dice: float = 5.0
     presence: float = 1.0
     grounding: float = 2.0
+    carried: float = 5.0
     focal_alpha: float = 0.25
     cost: MatcherConfig = field(default_factory=MatcherConfig)
 
@@ -100,10 +102,14 @@ class Criterion(nn.Module):
                      `clips`, and then over objects that are in the clip at all
       loss_presence  only with a presence head: cross-entropy of the matched query's presence in each known frame,
                      divided by `presence`; in a no-target sentence all queries' mean is held to absent
+      loss_carried   only where reference masks were carried (`models/matching.py`): cross-entropy (mean over the frame)
+                     + 1 - dice of the carried mask with the union of the objects, summed over the frames that were told
+                     something and are labelled, divided by `frames`
 
-    and the same with suffix `_0`, `_1`, ... for the auxiliary layers, first to last. Frames to be ignored take part in
-    nothing: not in the matched query's losses, and a query without an object is not called wrong in a frame where some
-    object of the sentence is not labelled. No-target sentences have only loss_ce and loss_presence.
+    and, but for the last, the same with suffix `_0`, `_1`, ... for the auxiliary layers, first to last. Frames to be
+    ignored take part in nothing: not in the matched query's losses, and a query without an object is not called wrong
+    in a frame where some object of the sentence is not labelled. No-target sentences have only loss_ce, loss_presence
+    and, where they are told a mask, loss_carried.
 
     A sentence's losses are multiplied by its weight (`Targets.weights_BE`), not what they are divided by: doubt makes a
     sentence count less, and no other one more.
@@ -117,7 +123,7 @@ class Criterion(nn.Module):
         self.protocol = protocol
         self.weights = {
             f"loss_{name}": getattr(self.config, name)
-            for name in ("ce", "bbox", "giou", "mask", "dice", "presence", "grounding")
+            for name in ("ce", "bbox", "giou", "mask", "dice", "presence", "grounding", "carried")
         }
 
     def forward(
@@ -131,6 +137,8 @@ class Criterion(nn.Module):
 
         queries_BEN = self._match(prediction, truth)
         losses = self.layer_losses(prediction, truth, queries_BEN, counts)
+        if prediction.carried_BEThw is not None and prediction.told_BET is not None:
+            losses["loss_carried"] = carried_loss(prediction.carried_BEThw, prediction.told_BET, truth) / counts.frames
         for n, layer in enumerate(prediction.aux):
             of_layer = self.layer_losses(layer, truth, self._match(layer, truth), counts)
             losses |= {f"{name}_{n}": value for name, value in of_layer.items()}
@@ -225,6 +233,23 @@ def presence_loss(presence_BETQ: Tensor, truth: GridTargets, queries_BEN: Tensor
     absent = F.softplus(logits_BETQ).mean(dim=-1) * no_target_BE1
     weights_BE = truth.weights_BE
     return (matched * weights_BE[..., None, None]).sum() + (absent * weights_BE[..., None]).sum()
+
+
+def carried_loss(carried_BEThw: Tensor, told_BET: Tensor, truth: GridTargets) -> Tensor:
+    """Cross-entropy (mean over the frame's cells) + 1 - dice, summed over frames that are told a mask and labelled."""
+    logits = at_least_float32(carried_BEThw)
+    target = (truth.masks_BENThw & truth.present_BENT[..., None, None]).any(dim=2).to(logits.dtype)
+    labelled_BET = (truth.known_BENT | ~truth.objects_BEN[..., None]).all(dim=2)
+    pixels = truth.pixels_Bhw[:, None, None].to(logits.dtype)
+
+    def area(values: Tensor) -> Tensor:
+        return (values * pixels).sum(dim=(-2, -1))
+
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    probability = logits.sigmoid()
+    dice = (2 * area(probability * target) + 1) / (area(probability) + area(target) + 1)
+    found = area(entropy) / pixels.sum(dim=(-2, -1)) + 1 - dice
+    return (found * (told_BET & labelled_BET) * truth.weights_BE[..., None]).sum()
 
 
 def sigmoid_focal(logits: Tensor, target: Tensor, alpha: float) -> Tensor:

@@ -23,6 +23,7 @@ from models.grounding import GroundingHead
 from models.heads import class_heads, controller
 from models.levels import LEVELS, input_projections, level_slices, padding_mask, rows_of_frames, valid_ratio
 from models.mask_head import dynamic_masks, parameter_count
+from models.matching import Carried, Matching, reference_masks
 from models.mlp import MLP
 from models.motion import Motion
 from models.pixel_decoder import PixelDecoder
@@ -59,6 +60,7 @@ class SegmenterConfig:
     tracking: Literal["none", "rgb", "feature"] = "none"
     motion: bool = False  # likeness to the frames before and after, beside the pixels
     space_time: bool = False  # what a sentence means, seen over all frames of a clip
+    matching: bool = False  # the reference mask carried to the current frame, place by place
     time: bool = False
     presence: bool = False
     grounding: bool = False  # maps of where a sentence points, which the queries' scores listen to
@@ -99,6 +101,7 @@ class Segmenter(nn.Module):
         self.temporal = temporal_layers(dim, config.heads, layers) if config.time else None
         self.presence_head = MLP(dim, dim, 1, 2) if config.presence else None
         self.grounding_head = GroundingHead(dim) if config.grounding else None
+        self.matching = Matching(dim) if config.matching else None
         self._text_cache = TextCache()
         self.train()
 
@@ -290,16 +293,18 @@ class Segmenter(nn.Module):
         mode = self.config.tracking
         if mode == "none":
             raise ValueError("this network has no tracking stream; set tracking to 'rgb' or 'feature'")
+        marked = None if self.matching is None else reference_masks(reference, masks_BETHW)
         if mode == "feature":
             memory = feature_memory(reference.memory_NSC, reference.shapes, masks_BETHW.flatten(0, 2))
             centres = mask_centres(masks_BETHW, reference.sizes_B2, reference.mask_features_NChw.shape[-2:])
             present = present_BET.flatten()
             return TrackingMemory(
-                memory, reference.shapes, reference.padding_NS, reference.ratios_NL2, present, centres
+                memory, reference.shapes, reference.padding_NS, reference.ratios_NL2, present, centres, marked
             )
         if frames_BTCHW is None or text is None:
             raise ValueError("the rgb tracking stream needs the reference frames and the text features")
-        return self.track_frames(frames_BTCHW, masks_BETHW, present_BET, reference.times_BT, reference.sizes_B2, text)
+        told = self.track_frames(frames_BTCHW, masks_BETHW, present_BET, reference.times_BT, reference.sizes_B2, text)
+        return replace(told, marked=marked)
 
     def track_frames(
         self,
@@ -339,6 +344,9 @@ class Segmenter(nn.Module):
         if tracking is not None and self.config.protocol.track_valid_ratio == "current":
             tracking = replace(tracking, ratios_NL2=features.ratios_NL2)
         target = features.sentence_BEC[:, :, None, None].expand(-1, -1, frames, queries, -1).reshape(-1, queries, dim)
+        carried = None
+        if self.matching is not None and tracking is not None and tracking.marked is not None:
+            features, tracking, carried = self.matching(features, tracking)
         position = self.query_embed.weight.expand(rows, -1, -1)
         reference = self.transformer.initial_reference(self.query_embed.weight, rows, tracking)
         decoded = self.transformer.decoder(
@@ -348,7 +356,7 @@ class Segmenter(nn.Module):
         wanted = range(last + 1) if aux else (last,)
         pointing = self._pointing(features)
         told_N = None if tracking is None else tracking.present_N
-        predictions = [self._heads(features, decoded, pointing, told_N, layer) for layer in wanted]
+        predictions = [self._heads(features, decoded, pointing, told_N, layer, carried) for layer in wanted]
         return replace(predictions[-1], aux=tuple(predictions[:-1]))
 
     def _pointing(self, features: ExpressionFeatures) -> list[Tensor] | None:
@@ -364,6 +372,7 @@ class Segmenter(nn.Module):
         pointing: list[Tensor] | None,
         told_N: Tensor | None,
         layer: int,
+        carried: Carried | None,
     ) -> Prediction:
         batch, expressions = features.sentence_BEC.shape[:2]
         lead = (batch, expressions, features.times_BT.shape[1])
@@ -377,6 +386,9 @@ class Segmenter(nn.Module):
             channels=self.config.dynamic_channels,
             rel_coord=self.config.rel_coord,
         )
+        if carried is not None and told_N is not None:
+            assert self.matching is not None
+            masks = masks + self.matching.added(carried, told_N)
         presence = None
         if self.presence_head is not None and layer == len(decoded.embeddings) - 1:
             presence = self.presence_head(embeddings).squeeze(-1).unflatten(0, lead)
@@ -394,6 +406,8 @@ class Segmenter(nn.Module):
             presence_BETQ=presence,
             embeddings_BETQC=embeddings.unflatten(0, lead),
             reference_points_BETQ2=decoded.references[layer][..., :2].unflatten(0, lead),
+            carried_BEThw=None if carried is None else carried.logits_Nhw.unflatten(0, lead),
+            told_BET=None if told_N is None else told_N.unflatten(0, lead),
         )
 
     def forward(

@@ -88,8 +88,8 @@ class SpaceTimeLayer(nn.Module):
         return x_NSC + self.linear2(self.linear1(self.norm2(x_NSC)).relu())
 
 
-def grid_of(shape: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of at most CELLS cells for a level of this shape, about as wide as high."""
+def grid_of(shape: tuple[int, int], cells: int = CELLS) -> tuple[int, int]:
+    """Rows and columns of at most `cells` cells for a level of this shape, about as wide as high."""
     height, width = shape
-    share = min(1.0, math.sqrt(CELLS / (height * width)))
+    share = min(1.0, math.sqrt(cells / (height * width)))
     return max(1, int(height * share)), max(1, int(width * share))

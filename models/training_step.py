@@ -46,6 +46,9 @@ class TrainingStep(nn.Module):
                 tracking = None if references is None else self._track(batch, features, text, references)
                 prediction = segmenter.decode(features, tracking, aux=True)
                 losses = self.criterion(prediction, batch.targets, batch.sizes_B2, normaliser).losses
+                if segmenter.matching is not None and references is None:
+                    # a clip of one frame has nothing to match; the wrapper for several processes waits for all the same
+                    losses["loss_carried"] = torch.stack([p.sum() for p in segmenter.matching.parameters()]).sum() * 0.0
         if maps is not None and segmenter.grounding_head is not None:
             labelled = normaliser.presence.clamp(min=1)
             losses["loss_grounding"] = segmenter.grounding_head.loss(maps, batch.targets) / labelled

@@ -71,10 +71,12 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
         "optim": {"lr": 1e-4},  # AdamW's first steps follow the sign of gradients, rounding included
         "validation": {"source": held_out, "every": 4, "inference": inference},
     }
-    one, two = tmp_path / "one", tmp_path / "two"
-    train(micro_config(one, micro_batch=4, **shared))
-    in_two_processes(micro_dict(two, micro_batch=1, **shared))
-    first, second = lines(one), lines(two)
+    one, two = (micro_dict(tmp_path / name, micro_batch=size, **shared) for name, size in (("one", 4), ("two", 1)))
+    for config in (one, two):
+        config["model"]["matching"] = True
+    train(from_dict(TrainConfig, one))
+    in_two_processes(two)
+    first, second = lines(tmp_path / "one"), lines(tmp_path / "two")
     assert len(first) == len(second) == 5
     assert first[0]["gradient_norm"] == pytest.approx(second[0]["gradient_norm"], rel=1e-4)
     for mine, theirs in zip(first, second, strict=True):
@@ -84,11 +86,14 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
         else:
             assert mine.pop("gradient_norm") == pytest.approx(theirs.pop("gradient_norm"), rel=0.03)
             assert mine == pytest.approx(theirs, rel=5e-4, abs=2e-5)
-    weights, others = (load_file(folder / "step_0000004" / "model.safetensors") for folder in (one, two))
+    weights, others = (
+        load_file(folder / "step_0000004" / "model.safetensors") for folder in (tmp_path / "one", tmp_path / "two")
+    )
     apart = torch.cat([(weights[key] - others[key]).abs().flatten() for key in weights]).mean()
     assert apart < 2e-6  # four steps move a weight by up to 4e-4
     # a run may go on with another number of processes
-    assert train(micro_config(two, micro_batch=4, **(shared | {"steps": 5}))).step == 5
+    longer = from_dict(TrainConfig, two | {"micro_batch": 4, "steps": 5})
+    assert train(longer).step == 5
 
 
 def test_two_processes_share_the_grounding_stage(tmp_path: Path) -> None:

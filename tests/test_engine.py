@@ -73,6 +73,7 @@ def test_accumulated_gradients_are_those_of_the_big_batch(tmp_path: Path) -> Non
 def test_every_trained_parameter_gets_a_gradient_in_clips_of_one_and_of_two_frames(tmp_path: Path) -> None:
     """What the wrapper for several processes relies on: no parameter may be left out of a step."""
     config = clip_config(tmp_path)
+    config = replace(config, model=replace(config.model, matching=True))
     run = start(config, ALONE)
     trained = {name for name, p in run.segmenter.named_parameters() if p.requires_grad}
     for frames in (1, 2):
@@ -242,6 +243,15 @@ def test_neighbours_of_their_own_need_the_rgb_stream_and_true_masks(tmp_path: Pa
     )
     with pytest.raises(InputError, match="track_augment"):
         start(config, ALONE)
+
+
+@pytest.mark.parametrize("tracking, augment", [("none", "shared"), ("rgb", "independent")])
+def test_masks_are_carried_from_frames_that_the_network_has_read(tmp_path: Path, tracking: str, augment: str) -> None:
+    config = apart_config(tmp_path)
+    clip = replace(config.data.clip, track_augment=augment)
+    model = replace(config.model, tracking=tracking, matching=True)
+    with pytest.raises(InputError, match="matching"):
+        start(replace(config, model=model, data=replace(config.data, clip=clip)), ALONE)
 
 
 def grounded_config(folder: Path) -> TrainConfig:

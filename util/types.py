@@ -250,6 +250,20 @@ class ExpressionFeatures:
 
 
 @dataclass(frozen=True)
+class ReferenceMasks:
+    """The reference frame of each row, N = B*E*T, and its mask.
+
+    features_NChw  mask features at stride 4
+    masks_Nhw      soft masks 0..1 on the same grid
+    times_N        seconds since the video began
+    """
+
+    features_NChw: Tensor
+    masks_Nhw: Tensor
+    times_N: Tensor
+
+
+@dataclass(frozen=True)
 class TrackingMemory:
     """What a reference frame's mask tells the decoder about the current frame; rows as in ExpressionFeatures.
 
@@ -257,6 +271,7 @@ class TrackingMemory:
     present_N  bool; where False the tracking step is skipped for that sample
     centres_N2 (x, y) in 0..1 of the reference mask's centre, the queries' first reference point where present;
                None keeps the learned ones
+    marked     what `models/matching.py` carries to the current frame; None without it
     """
 
     memory_NSC: Tensor
@@ -265,6 +280,7 @@ class TrackingMemory:
     ratios_NL2: Tensor
     present_N: Tensor
     centres_N2: Tensor | None = None
+    marked: ReferenceMasks | None = None
 
 
 @dataclass(frozen=True)
@@ -273,7 +289,8 @@ class Prediction:
 
     logits_BETQK, boxes_BETQ4 (cxcywh in 0..1 of the un-padded frame), masks_BETQhw (logits, stride 4),
     presence_BETQ (logits, or None without the head), embeddings_BETQC (last decoder layer),
-    reference_points_BETQ2 (centre given to the last layer), aux: the earlier layers, first to last.
+    reference_points_BETQ2 (centre given to the last layer), aux: the earlier layers, first to last. Where a reference
+    mask was carried to these frames: its logits there, carried_BEThw, and in which rows it was, told_BET.
     """
 
     logits_BETQK: Tensor
@@ -283,6 +300,8 @@ class Prediction:
     embeddings_BETQC: Tensor
     reference_points_BETQ2: Tensor
     aux: tuple[Prediction, ...] = ()
+    carried_BEThw: Tensor | None = None
+    told_BET: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ _TRUE_MASKS_ONLY = tuple(
     for name in ("erode", "dilate", "boundary", "drop", "wrong_object", "stale", "jitter")
 )
 
-
 _TIMELESS = ("model.motion=false", "model.space_time=false")
+_UNFORCED = ("tracking.drop_all=1.0", "model.matching=false")  # without masks there is nothing to match
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,13 @@ class Row:
 
 TRAININGS: dict[str, Training] = {
     "forced": Training("tracking-forced: true masks, corrupted, on a rising schedule the network's own"),
-    "unforced": Training("never told a mask: the same network without tracking-forcing", ("tracking.drop_all=1.0",)),
+    "unforced": Training("never told a mask: the same network without tracking-forcing", _UNFORCED),
     "teacher": Training("told true masks alone", ("tracking.self_prediction=0", *_TRUE_MASKS_ONLY)),
     "corrupted": Training("told true masks, corrupted", ("tracking.self_prediction=0",)),
     "rgb": Training("tracking stream of blacked-out pixels (TF-RVOS's)", ("model.tracking=rgb",)),
     "timeless": Training("every frame alone: neither motion nor attention over time", _TIMELESS),
-    "unforced-timeless": Training(
-        "never told a mask, every frame alone: ReferFormer", (*_TIMELESS, "tracking.drop_all=1.0")
-    ),
+    "unforced-timeless": Training("never told a mask, every frame alone: ReferFormer", (*_TIMELESS, *_UNFORCED)),
+    "matchless": Training("the reference mask told to the queries alone (TF-RVOS)", ("model.matching=false",)),
     "presenceless": Training("without the presence head", ("model.presence=false",)),
 }
 
@@ -76,6 +75,7 @@ ROWS: dict[str, Row] = {
     "teacher": Row("teacher forcing alone", "teacher"),
     "corrupted": Row("teacher forcing + corruption", "corrupted"),
     "rgb": Row("stream of pixels instead of features", "rgb"),
+    "matchless": Row("masks told to queries alone, not carried", "matchless"),
     "elected": Row("key elected by all frames, of up to 4", "forced", {"keys": 4}),
     "key-class": Row("key by class score", "forced", {"frame_score": "class"}),
     "key-stability": Row("key by stability", "forced", {"frame_score": "stability"}),
@@ -93,7 +93,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "Key frame and tracking against clip mode": ("forced", "clip", "unforced", "forced-clip"),
     "Time": ("forced", "timeless", "clip", "clip-timeless"),
     "What the tracking stream is told in training": ("forced", "corrupted", "teacher", "unforced"),
-    "What the tracking stream is made of": ("forced", "rgb"),
+    "What the tracking stream is made of": ("forced", "matchless", "rgb"),
     "Which frame is the key": (
         "forced", "elected", "key-class", "key-stability", "key-first", "key-best",
     ),

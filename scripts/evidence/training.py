@@ -23,8 +23,8 @@ from util.report import ROOT, write_json
 # Keys that say where and how often something is written or on what it runs, and not what is trained.
 _INCIDENTAL = ("output_dir", "device", "resume", "log_every", "checkpoint_every", "keep_checkpoints", "seed")
 _OF_THE_SECOND_STAGE = (*_INCIDENTAL, "steps", "batch", "micro_batch", "ema_decay", "tracking", "validation")
-# Changes of a row that only count behind the encoder, where the grounding stage ends.
-_BEHIND = ("tracking.", "model.tracking=", "model.presence=", "model.time=")
+# Parts of the network behind the encoder, where the grounding stage ends.
+_BEHIND = ("tracking", "presence", "time", "matching")
 _CURVE_POINTS = 60
 _CLOCK_EVERY = 5.0  # seconds
 
@@ -67,10 +67,19 @@ def training_run(name: str, seed: int, base: Path, out: Path) -> TrainingRun:
     folder = out / f"{name}-{key}" / f"seed{seed}"
     config = said | {"seed": seed, "output_dir": str(folder), "data": said.get("data", {}) | {"seed": 1000 + seed}}
     if said.get("grounding"):
-        before = read_config(base, [change for change in changes if not change.startswith(_BEHIND)])
-        stage = hash_of({key: value for key, value in before.items() if key not in _OF_THE_SECOND_STAGE})
+        stage = hash_of(_first_stage(said))
         config["grounding"] = said["grounding"] | {"folder": str(out / f"grounding-{stage}" / f"seed{seed}")}
     return TrainingRun(name, seed, config, key, folder)
+
+
+def _first_stage(said: dict[str, Any]) -> dict[str, Any]:
+    """A config as far as it says what is trained before the encoder."""
+    stage = {name: value for name, value in said.items() if name not in _OF_THE_SECOND_STAGE}
+    model = {name: value for name, value in said.get("model", {}).items() if name not in _BEHIND}
+    data = dict(said.get("data", {}))
+    if said["grounding"].get("clip"):  # its own
+        data.pop("clip", None)
+    return stage | {"model": model, "data": data}
 
 
 def inference_of(said: dict[str, Any]) -> dict[str, Any]:

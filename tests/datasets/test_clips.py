@@ -395,3 +395,47 @@ def test_answered_frames_have_the_truth_of_those_frames():
     assert batch.answered_BT.shape == (2, 2)
     assert batch.frames_BTCHW.shape[1] == 6
     assert batch.targets.states_BENT.shape[-1] == 2
+
+
+def test_answered_frames_can_be_nearer_than_the_clip_is_spaced():
+    videos = SyntheticVideos(SyntheticConfig(seed=3, videos=12, height=32, width=64))
+    spaced = ClipConfig(frames=6, answered=2, min_skip=4, max_skip=4)
+    even, near = ClipDataset(videos, spaced, seed=4), ClipDataset(videos, replace(spaced, answered_gap=4), seed=4)
+    gaps = set()
+    for n in range(24):
+        a, b = even[n], near[n]
+        first, second = b.answered_T.tolist()
+        assert a.answered_T.tolist() == [first, second]
+        frames_a, frames_b = ((sample.times_T * videos[0].frames.fps).round().int().tolist() for sample in (a, b))
+        gaps.add(frames_b[second] - frames_b[first])
+        assert [x for t, x in enumerate(frames_a) if t != second] == [x for t, x in enumerate(frames_b) if t != second]
+        truth = ClipDataset(videos, spaced, seed=4)[n] if frames_a == frames_b else None
+        if truth is not None:
+            assert torch.equal(truth.masks_ENTHW, b.masks_ENTHW)
+    assert gaps == {1, 2, 3, 4}
+
+
+def test_clips_can_be_answered_where_something_happens():
+    """Between the two answered frames some referent's visible area halves or doubles, wherever that ever happens."""
+    videos = SyntheticVideos(SyntheticConfig(seed=3, videos=40, height=32, width=64, split="reentry"))
+    plain = TransformConfig(short_sides=(32,), max_side=64, crop=0.0, flip=0.0, photometric=False)
+    spaced = ClipConfig(frames=6, answered=2, expressions=2, min_skip=4, max_skip=4, transform=plain)
+    whole = ClipDataset(videos, replace(spaced, answered=None), seed=4)
+    sought, usual = (ClipDataset(videos, replace(spaced, eventful=share), seed=4) for share in (1.0, 0.0))
+
+    def changes(sample):
+        area_ET = sample.masks_ENTHW.sum((1, 3, 4)).float()
+        return (2 * area_ET[:, 1:].minimum(area_ET[:, :-1]) < area_ET[:, 1:].maximum(area_ET[:, :-1])).any(0)
+
+    possible, happened, by_chance = 0, 0, 0
+    for n in range(len(videos)):
+        sample = sought[n]
+        assert torch.equal(sample.times_T, usual[n].times_T)
+        if changes(whole[n]).any():
+            possible += 1
+            happened += int(changes(sample).any())
+            by_chance += int(changes(usual[n]).any())
+        else:
+            assert torch.equal(sample.answered_T, usual[n].answered_T)
+    assert possible > 10
+    assert happened == possible > by_chance

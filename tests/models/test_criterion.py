@@ -369,3 +369,30 @@ def test_a_sentence_counts_by_its_weight() -> None:
         torch.testing.assert_close(value, parts[0][name] + 0.25 * parts[1][name])
         torch.testing.assert_close(everything[name], sum(part[name] for part in parts))
     assert sum(part["loss_ce"] > 0 for part in parts) == 3 and parts[2]["loss_mask"] == 0
+
+
+def test_carried_masks_are_held_to_the_union_of_the_objects_where_a_mask_was_told() -> None:
+    """One sentence of two objects: frame 0 shows both, 1 shows one, 2 is not labelled for one, 3 was told nothing."""
+    targets = rectangle_targets(1, 1, objects=2, frames=4)
+    states = targets.states_BENT.clone()
+    states[0, 0, 1, 1], states[0, 0, 1, 2] = ABSENT, IGNORE
+    targets = replace(targets, states_BENT=states)
+    carried = torch.randn(1, 1, 4, 8, 12).requires_grad_()
+    told = torch.tensor([[[True, True, True, False]]])
+    prediction = replace(random_prediction(1, 1, 4), carried_BEThw=carried, told_BET=told)
+    sizes = torch.tensor([[32, 40]])  # the last two columns of cells are padding
+    loss = Criterion()(prediction, targets, sizes).losses["loss_carried"]
+    truth = targets.masks_BENTHW[0, 0, :, :, 2::4, 2:40:4].float()
+    expected = 0.0
+    for frame, wanted in ((0, truth[:, 0].amax(0)), (1, truth[0, 1])):
+        p = carried[0, 0, frame, :, :10].sigmoid()
+        entropy = -(wanted * p.log() + (1 - wanted) * (1 - p).log()).mean()
+        dice = (2 * (p * wanted).sum() + 1) / (p.sum() + wanted.sum() + 1)
+        expected += (entropy + 1 - dice).item()
+    assert loss.item() == pytest.approx(expected / 6, rel=1e-5)  # pairs of object and frame that are present
+    loss.backward()
+    changed = carried.grad.abs().flatten(3).sum(-1)[0, 0] > 0
+    assert changed.tolist() == [True, True, False, False] and not carried.grad[..., 10:].any()
+    doubted = replace(targets, weights_BE=torch.tensor([[0.25]]))
+    assert Criterion()(prediction, doubted, sizes).losses["loss_carried"].item() == pytest.approx(loss.item() / 4)
+    assert "loss_carried" not in Criterion()(replace(prediction, carried_BEThw=None), targets, sizes).losses
