@@ -138,12 +138,15 @@ class Inference:
     def read(self, prediction: Prediction) -> Answers:
         """The answer to each sentence in each frame of the prediction's first video, by the decision policy.
 
-        The mask is the union of the chosen queries' masks, the score and the presence are those of the best of them.
+        Queries are chosen for all frames that were decoded together, by their mean score: a query answers for one thing
+        in all of them (ReferFormer), and frames in which nothing special is to be seen follow those in which it is. The
+        mask is the union of the chosen queries' masks, the score and the presence are those of the best of them.
         Without a presence head, presence is score x confidence. An empty mask has confidence and presence 0.
         Raises InputError when the network answers with something that is not a number.
         """
         scores_ETQ = query_scores(prediction)
-        chosen_ETQ = decide(scores_ETQ, self.config.decision).chosen_EN
+        chosen_EQ = decide(scores_ETQ.mean(1), self.config.decision).chosen_EN
+        chosen_ETQ = chosen_EQ[:, None].expand_as(scores_ETQ)
         masks_ETQhw = prediction.masks_BETQhw[0].float()
         logits_EThw = masks_ETQhw.masked_fill(~chosen_ETQ[..., None, None], NOTHING).amax(2)
         scores_ET = torch.where(chosen_ETQ.any(-1), (scores_ETQ * chosen_ETQ).amax(-1), scores_ETQ.amax(-1))

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datasets.synthetic import SyntheticConfig
+from datasets.synthetic import SyntheticConfig, SyntheticVideos
+from datasets.synthetic.controls import ControlledVideos
 from datasets.synthetic.scenes import Split, usual_frames
 from datasets.video import MemoryVideo
+from datasets.video_list import VideoList
 from models.inference import InferenceConfig, evaluating
 from models.key_frame import VideoResult, open_video, segment_video
 from scripts.evidence.analysis import Trace
-from scripts.evidence.rows import Row
+from scripts.evidence.rows import Asked, Row
 from util import rle
-from util.controls import true_keys
+from util.controls import true_keys, with_other_sentences
 from util.metrics import jaccard
 from util.scoring import Masks, score_by_frame
 from util.types import ABSENT, PRESENT, ReferringVideo
@@ -41,6 +43,27 @@ class Exam:
         """The split's videos; `long` ones are longer in proportion."""
         frames = self.world.frames * usual_frames(split) // usual_frames("easy")
         return replace(self.world, split=split, seed=SEED, videos=self.videos, frames=frames)
+
+    def videos_of(self, split: Split, asked: Asked) -> Sequence[ReferringVideo]:
+        """What is asked of a split (`Row.videos`); pairs are twice as many videos."""
+        world = self.world_of(split)
+        if asked in ("shuffled", "reversed", "pairs"):
+            return ControlledVideos(world, asked)
+        videos = SyntheticVideos(replace(world, held_out="only") if asked == "new-words" else world)
+        return SentencesSwapped(videos) if asked == "swapped" else videos
+
+
+class SentencesSwapped(VideoList):
+    """Videos asked with the words of other sentences, the answers left as they were."""
+
+    def __init__(self, videos: Sequence[ReferringVideo]) -> None:
+        self._videos = videos
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+    def video(self, number: int) -> ReferringVideo:
+        return with_other_sentences(self._videos[number])
 
 
 class Held:

@@ -65,7 +65,8 @@ class Grid:
 
     def answer_key(self, row: Row) -> str:
         """A hash of how a row asks its network."""
-        return hash_of([self.asked(row), row.key, row.tracking])
+        other = [] if row.videos == "held-out" else [row.videos]
+        return hash_of([self.asked(row), row.key, row.tracking, *other])
 
     def asked(self, row: Row) -> dict[str, Any]:
         """What the base config and the row say about inference."""

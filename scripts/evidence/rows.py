@@ -13,6 +13,7 @@ from datasets.synthetic.scenes import Split
 from util.errors import InputError
 
 Key = Literal["network", "first", "best", "true"]
+Asked = Literal["held-out", "new-words", "swapped", "shuffled", "reversed", "pairs"]
 
 HARD: tuple[Split, ...] = ("twins", "late", "reentry", "swap", "crowd", "long")  # what the claim is averaged over
 
@@ -42,6 +43,8 @@ class Row:
     key        where tracking begins: the network's choice; frame 0; the frame whose first-pass mask is truly the best;
                or the frame in which the target is largest, with its true mask
     tracking   "true": from the key that the network found, the objects under its mask are followed without error
+    videos     which videos and sentences: those of the splits; the same in words and combinations that training leaves
+               out; asked with the words of another sentence; or under a control of `datasets/synthetic/controls.py`
     seeds      trainings of different seeds that are run unless told otherwise
     """
 
@@ -50,6 +53,7 @@ class Row:
     inference: Mapping[str, Any] = field(default_factory=dict)
     key: Key = "network"
     tracking: Literal["network", "true"] = "network"
+    videos: Asked = "held-out"
     seeds: int = 1
 
 
@@ -86,6 +90,11 @@ ROWS: dict[str, Row] = {
     "presenceless": Row("no presence head (score x confidence)", "presenceless"),
     "presence-ignored": Row("presence head trained, never absent", "forced", {"presence_below": 0.0}),
     "no-search": Row("lost referents are not looked for again", "forced", {"patience": 1_000_000}),
+    "new-words": Row("phrasings and combinations not seen in training", "forced", videos="new-words"),
+    "swapped": Row("asked another sentence of the video", "forced", videos="swapped"),
+    "shuffled": Row("frames in a random order", "forced", videos="shuffled"),
+    "reversed": Row("backwards, sentences that mean another thing then", "forced", videos="reversed"),
+    "pairs": Row("pairs with one first frame and different answers", "forced", videos="pairs"),
 }
 
 # Tables of the report: each question compares rows with the first one it names.
@@ -98,6 +107,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
         "forced", "elected", "key-class", "key-stability", "key-first", "key-best",
     ),
     "What finding loses, and what following loses": ("forced", "true-key", "true-tracking"),
+    "Other words, other sentences, other orders": ("forced", "new-words", "swapped", "shuffled", "reversed", "pairs"),
     "Presence and looking again": ("forced", "presenceless", "presence-ignored", "no-search"),
 }  # fmt: skip
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from datasets.synthetic import SyntheticVideos
 from datasets.synthetic.scenes import SPLITS, Split
 from scripts.evidence.analysis import Trace, analyse
 from scripts.evidence.bounds import bounds_of
@@ -25,6 +24,7 @@ from scripts.evidence.training import TrainingRun, check, curve, facts, train
 from util.distributed import World
 from util.report import provenance, write_json
 from util.sharing import share
+from util.types import ReferringVideo
 
 if TYPE_CHECKING:
     from models.segmenter import Segmenter
@@ -83,23 +83,27 @@ class Sitting:
         return True
 
     def _ask_split(self, segmenter: Segmenter, run: TrainingRun, rows: Mapping[str, Row], split: Split) -> None:
-        videos = SyntheticVideos(self.grid.exam.world_of(split))
+        for asked in dict.fromkeys(row.videos for row in rows.values()):
+            alike = [row for row in rows.values() if row.videos == asked]
+            videos = self.grid.exam.videos_of(split, asked)
 
-        def answered(number: int) -> list[list[Trace]]:
-            video = videos[number]
-            if not video.expressions:
-                return [[] for _ in rows]
-            candidate = Candidate(segmenter, video, self.grid.inference)
-            return [candidate.traces(row) for row in rows.values()]
+            def answered(
+                number: int, videos: Sequence[ReferringVideo] = videos, alike: Sequence[Row] = alike
+            ) -> list[list[Trace]]:
+                video = videos[number]
+                if not video.expressions:
+                    return [[] for _ in alike]
+                candidate = Candidate(segmenter, video, self.grid.inference)
+                return [candidate.traces(row) for row in alike]
 
-        began = time.monotonic()
-        processes = 1 if self.device.type == "cuda" else self.processes
-        found = share(answered, len(videos), World(0, 1, self.device), processes=processes, progress=True)
-        seconds = time.monotonic() - began
-        for place, row in enumerate(rows.values()):
-            numbers = analyse([trace for video in found for trace in video[place]])
-            write_json(_answers(self.grid, run, row, split), numbers)
-        say(f"  {split}: {len(videos)} videos, {len(rows)} rows, {seconds:.1f} s")
+            began = time.monotonic()
+            processes = 1 if self.device.type == "cuda" else self.processes
+            found = share(answered, len(videos), World(0, 1, self.device), processes=processes, progress=True)
+            seconds = time.monotonic() - began
+            for place, row in enumerate(alike):
+                numbers = analyse([trace for video in found for trace in video[place]])
+                write_json(_answers(self.grid, run, row, split), numbers)
+            say(f"  {split}, {asked}: {len(videos)} videos, {len(alike)} rows, {seconds:.1f} s")
 
     def _write(self, name: str, row: Row, run: TrainingRun) -> Path:
         grid = self.grid
@@ -107,7 +111,7 @@ class Sitting:
         about = {
             "row": name, "about": row.about, "key": grid.key(row, run), "training": facts(run, grid.base),
             "asked": {"inference": grid.asked(row), "key": row.key, "tracking": row.tracking,
-                      "videos": grid.videos},
+                      "of": row.videos, "videos": grid.videos},
             "made": provenance(self.device),
         }  # fmt: skip
         splits = {split: json.loads(path.read_text(encoding="utf-8")) for split, path in paths.items()}

@@ -20,6 +20,7 @@ from models.session import VideoSession
 from models.text_encoder import ROBERTA_BASE, TextEncoderConfig
 from util import rle
 from util.protocol import PUBLISHED
+from util.types import Prediction
 
 ARCH = {**ROBERTA_BASE, "vocab_size": 130, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
         "intermediate_size": 32, "max_position_embeddings": 40}  # fmt: skip
@@ -70,6 +71,7 @@ def alike(one: VideoResult, other: VideoResult, of: int, as_: int) -> None:
 
 STREAMS = [
     dict(tracking="feature", time=True, presence=True),
+    dict(tracking="feature", matching=True, presence=True),
     dict(tracking="rgb"),
     dict(tracking="rgb", protocol=PUBLISHED),
     dict(tracking="none", time=True),
@@ -140,3 +142,25 @@ def test_frames_are_resized_as_pil_does() -> None:
     expected = np.asarray(Image.fromarray(frame).resize((160, 90), Image.Resampling.BILINEAR), np.float32)
     got = inference.pixels([frame, frame])[0, 1] * inference.std + inference.mean
     assert np.abs(got.permute(1, 2, 0).numpy() * 255 - expected).max() < 1.01
+
+
+def test_one_query_answers_in_all_frames_that_are_decoded_together() -> None:
+    """Query 1 is the best on the mean of three frames; query 0 is better in the last, and its own by frames alone."""
+    inference = Inference(network(tracking="feature", presence=True), CONFIG, (64, 96))
+    scores = torch.tensor([[0.2, 0.9, 0.1], [0.3, 0.8, 0.1], [0.7, 0.4, 0.1]])
+    masks = torch.full((3, 3, 16, 24), -4.0)
+    for query in range(3):
+        masks[:, query, 4 * query : 4 * query + 3] = 2.0
+    presence = torch.tensor([[0.1, 0.9, 0.2], [0.1, 0.8, 0.2], [0.9, 0.3, 0.2]])
+
+    def prediction(frames: slice) -> Prediction:
+        empty = torch.zeros(1, 1, len(scores[frames]), 3, 0)
+        logits, seen = scores[frames].logit()[None, None, ..., None], presence[frames].logit()[None, None]
+        return Prediction(logits, empty, masks[frames][None, None], seen, empty, empty)
+
+    together = inference.read(prediction(slice(None)))
+    assert together.scores_ET[0].tolist() == pytest.approx([0.9, 0.8, 0.4])
+    assert together.presence_ET[0].tolist() == pytest.approx([0.9, 0.8, 0.3])
+    assert torch.equal(together.logits_EThw[0], masks[:, 1])
+    alone = inference.read(prediction(slice(2, 3)))
+    assert alone.scores_ET[0].tolist() == pytest.approx([0.7]) and torch.equal(alone.logits_EThw[0], masks[2:, 0])

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from datasets.synthetic import SyntheticConfig
 from models.inference import InferenceConfig
-from scripts.evidence.exam import THINGS, Candidate, things_under
+from scripts.evidence.exam import THINGS, Candidate, Exam, things_under
 from scripts.evidence.rows import Row
 from tests.fakes import SIZE, FakeSegmenter, Squares, moving
 from util.types import Expression, ReferringVideo
@@ -104,3 +105,27 @@ def test_masks_are_held_for_every_thing_asked() -> None:
     assert states.tolist() == [1, 1, 0] and masks[0, 44:, 76:].any() and not masks[2].any()
     with pytest.raises(ValueError, match="not in range"):
         held.read(5, [9])
+
+
+def test_what_is_asked_of_a_split() -> None:
+    """The same videos in other words, with other sentences' words, in other orders; pairs are two for each."""
+    world = SyntheticConfig(seed=1, videos=9, frames=24, height=32, width=56, held_out="exclude")
+    exam = Exam(world, videos=3)
+    usual, new, others, shuffled, backwards, pairs = (
+        exam.videos_of("twins", asked)
+        for asked in ("held-out", "new-words", "swapped", "shuffled", "reversed", "pairs")
+    )
+    assert [len(videos) for videos in (usual, new, others, shuffled, backwards, pairs)] == [3, 3, 3, 3, 3, 6]
+    plain = {expression.text: expression.object_ids for video in usual for expression in video.expressions}
+    assert not plain.keys() & {expression.text for video in new for expression in video.expressions}
+    for one, other in zip(usual, others, strict=True):
+        meant = {expression.text: expression.object_ids for expression in one.expressions}
+        assert all(not set(meant[e.text]) & set(e.object_ids) for e in other.expressions)
+        assert np.array_equal(one.frames[5], other.frames[5])
+    assert any(video.expressions for video in others)
+    for one, mixed, back in zip(usual, shuffled, backwards, strict=True):
+        frames = [one.frames[t] for t in range(24)]
+        assert all(np.array_equal(frames[t], back.frames[23 - t]) for t in range(24))
+        assert any((frame == mixed.frames[0]).all() for frame in frames)
+        assert any((frames[t] != mixed.frames[t]).any() for t in range(24))
+    assert np.array_equal(pairs[0].frames[0], pairs[1].frames[0])

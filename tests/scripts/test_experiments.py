@@ -161,7 +161,7 @@ def test_rows_are_asked_once_and_reported(
     capsys.readouterr()
     assert work_off(of, names)
     shown = capsys.readouterr().out
-    assert "swap: 1 videos" in shown and "easy" not in shown
+    assert "swap, held-out: 1 videos" in shown and "easy" not in shown
     again = of.results.read()
     assert again["forced"][0]["splits"] == results["forced"][0]["splits"]
     assert all(of.results.path(name, 0).read_text() == kept[name] for name in ("key-best", "true-key"))
