@@ -2,8 +2,9 @@
 
 Four things can happen to a sentence in a frame, and where they disagree the first that applies wins:
 1. The frame is its key: the mask is the first pass's, or the one that was given.
-2. It is tracked: the network, told the last good mask, finds the referent present. What the first pass would say
-   here is not asked, so a look-alike elsewhere cannot take over while the referent is in sight.
+2. It is tracked: the network, told the last good mask, finds the referent present, also on average with the first pass,
+   which a mask that went astray does not mislead (but a mask that was given is believed). Where the first pass would
+   see the referent is not asked, so a look-alike elsewhere cannot take over while the referent is in sight.
 3. It is lost: not found, and the last good mask is `patience` frames old or less. The frame is predicted empty, and the
    same mask is tried again on the next one; the first pass is not asked either, since a referent that was hidden for a
    moment is better continued than looked for.
@@ -52,6 +53,7 @@ class Reference:
 class SentenceState:
     """All that is remembered of one sentence between two frames.
 
+    given      whether tracking began from a mask that was given
     missed     frames since the referent was last found
     key_score  frame score of the frame that tracking began from (streams)
     recent     features of the last frames, for the first pass of a stream, which sees only the past
@@ -61,6 +63,7 @@ class SentenceState:
     sentence: str
     text: TextFeatures
     reference: Reference | None = None
+    given: bool = False
     missed: int = 0
     key_score: float = 0.0
     recent: deque[ExpressionFeatures] = field(default_factory=deque)
@@ -99,7 +102,7 @@ def start(
     given = mask_HW is not None
     finished = mask_HW if mask_HW is not None else inference.finish(answer.logits_hw[None])[0]
     soft = inference.as_reference(finished) if given else inference.handed_on(answer.logits_hw, finished)
-    state.missed = 0
+    state.missed, state.given = 0, given
     state.reference = Reference(frame, now, soft, pixels_CHW.clone()) if inference.tracks else None
     if given:
         return Outcome(finished, 1.0, "key")
@@ -173,7 +176,7 @@ def _follow(
 ) -> tuple[Answer | None, Literal["tracked", "found", "absent"]]:
     """Rules 2 to 4 of this file's docstring for one sentence; counts what it misses, and gives up its reference."""
     below = inference.presence_below
-    if tracked is not None and tracked.presence >= below:
+    if tracked is not None and agreed_presence(tracked.presence, first.presence, given=state.given) >= below:
         if score is None or not _better_key(inference, state, tracked, first, score):
             return tracked, "tracked"
         return first, "found"
@@ -184,8 +187,13 @@ def _follow(
         state.reference = None
     if first.presence < below:
         return None, "absent"
-    state.key_score = score or 0.0
+    state.key_score, state.given = score or 0.0, False
     return first, "found"
+
+
+def agreed_presence(tracked: float, first: float, *, given: bool) -> float:
+    """Presence of what is tracked, of which the first pass may make one doubt, but not convince one; 0..1 all."""
+    return tracked if given else min(tracked, (tracked + first) / 2)
 
 
 def _better_key(inference: Inference, state: SentenceState, tracked: Answer, first: Answer, score: float) -> bool:

@@ -11,6 +11,7 @@ import torch
 from models.election import FirstPass, choose_key
 from models.inference import Inference, mask_confidence, network_size, overlap
 from models.key_frame import InferenceConfig, VideoResult, open_video, segment_video
+from models.propagation import agreed_presence
 from models.soft_masks import SoftMasks
 from models.windows import FeatureCache, blocks, spread_over, windows_of
 from tests.fakes import SIZE, FakeSegmenter, Squares, agree, moving
@@ -219,6 +220,12 @@ def test_hidden_for_a_moment_is_continued_and_not_looked_for() -> None:
     expected = truth_of(video)
     expected[2:4] = False
     assert agree(masks_of(result), expected)
+
+
+def test_the_first_pass_can_make_a_find_doubtful_but_not_make_one() -> None:
+    assert agreed_presence(0.8, 0.1, given=False) == pytest.approx(0.45)
+    assert agreed_presence(0.8, 0.1, given=True) == 0.8
+    assert agreed_presence(0.2, 0.9, given=False) == 0.2
 
 
 @pytest.mark.parametrize("cached_frames", [1, 7, 1000])
