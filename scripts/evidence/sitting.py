@@ -101,7 +101,8 @@ class Sitting:
             found = share(answered, len(videos), World(0, 1, self.device), processes=processes, progress=True)
             seconds = time.monotonic() - began
             for place, row in enumerate(alike):
-                numbers = analyse([trace for video in found for trace in video[place]])
+                traces = [trace for video in found for trace in video[place]]
+                numbers = analyse(traces) if traces else {}  # a control may have nothing to ask of a split
                 write_json(_answers(self.grid, run, row, split), numbers)
             say(f"  {split}, {asked}: {len(videos)} videos, {len(alike)} rows, {seconds:.1f} s")
 
@@ -115,7 +116,8 @@ class Sitting:
             "made": provenance(self.device),
         }  # fmt: skip
         splits = {split: json.loads(path.read_text(encoding="utf-8")) for split, path in paths.items()}
-        content: dict[str, Any] = {**about, "splits": splits, "curve": curve(run)}
+        asked = {split: numbers for split, numbers in splits.items() if numbers}
+        content: dict[str, Any] = {**about, "splits": asked, "curve": curve(run)}
         return grid.results.write(name, run.seed, content)
 
 

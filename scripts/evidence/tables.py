@@ -30,10 +30,10 @@ class Finished:
     movements: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def score(self, row: str, split: str, seed: int) -> float:
-        """J&F in percent; `hard` is the mean over the hard splits."""
+        """J&F in percent; `hard` is the mean over the hard splits. Splits of which nothing was asked are left out."""
         splits = self.runs[row][seed]["splits"]
-        names = HARD if split == "hard" else (split,)
-        return 100 * float(np.mean([splits[name]["J&F"] for name in names]))
+        asked = [splits[name]["J&F"] for name in (HARD if split == "hard" else (split,)) if name in splits]
+        return 100 * float(np.mean(asked)) if asked else float("nan")
 
     def mean(self, row: str, split: str, seeds: Iterable[int] | None = None) -> float:
         """Over the seeds that there are, or these."""
@@ -45,8 +45,8 @@ class Finished:
         return (self.mean(row, split, seeds) - self.mean(other, split, seeds) if seeds else float("nan")), len(seeds)
 
     def parts(self, row: str, splits: Sequence[str]) -> list[dict[str, Any]]:
-        """The numbers of these splits, of all seeds."""
-        return [run["splits"][split] for run in self.runs[row].values() for split in splits]
+        """The numbers of these splits, as far as they were asked, of all seeds."""
+        return [run["splits"][split] for run in self.runs[row].values() for split in splits if split in run["splits"]]
 
     def known(self, rows: Iterable[str]) -> list[str]:
         return [row for row in rows if row in self.runs]
@@ -64,7 +64,7 @@ def question_table(found: Finished, rows: Sequence[str]) -> list[Line]:
         gain, shared = found.gain(row, rows[0], "hard")
         lines.append(
             {"row": row, "what": ROWS[row].about, "seeds": len(hard)}
-            | {split: f"{found.mean(row, split):.1f}" for split in SPLITS}
+            | {split: f"{found.mean(row, split):.1f}".replace("nan", "-") for split in SPLITS}
             | {"hard": f"{np.mean(hard):.1f}{spread}"}
             | {f"vs {rows[0]}": f"{gain:+.1f}" if shared and row != rows[0] else "-"}
         )
@@ -120,6 +120,8 @@ def bin_table(found: Finished, rows: Sequence[str], splits: Sequence[str], *, of
     names = analysis.labels(analysis.DISTANCE if of == "distance" else analysis.SINCE)
     lines = []
     for row in found.known(rows):
+        if not found.parts(row, splits):
+            continue
         cells = binned(found, row, splits, of, which)
         line: Line = {"row": row} | {name: percent(cell[1]) for name, cell in zip(names, cells, strict=True)}
         if of == "distance":
@@ -146,6 +148,8 @@ def size_table(found: Finished) -> list[Line]:
     lines = []
     for row in found.known(ROWS):
         thirds = [part["size"]["thirds"] for part in found.parts(row, HARD)]
+        if not thirds:
+            continue
         cells = [analysis.merged(third[place] for third in thirds) for place in range(len(analysis.SIZES))]
         lines.append({"row": row} | {name: percent(cell[1]) for name, cell in zip(analysis.SIZES, cells, strict=True)})
     return lines

@@ -145,10 +145,11 @@ def test_rows_are_asked_once_and_reported(
 ) -> None:
     monkeypatch.setattr(sitting, "train", in_this_process)
     of = grid(tmp_path)
-    names = ["forced", "forced-clip", "key-best", "true-key"]
+    names = ["forced", "forced-clip", "key-best", "true-key", "reversed"]
     assert work_off(of, names)
     results = of.results.read()
     assert set(results) == set(names) and set(results["forced"][0]["splits"]) == set(SPLITS)
+    assert "easy" not in results["reversed"][0]["splits"]  # nothing there means another thing backwards
     assert results["forced"][0]["training"]["steps"] == 6 and results["forced"][0]["curve"]["training"][-1][0] == 6
     assert results["forced"][0]["splits"]["long"]["videos"] == 1
     assert results["true-key"][0]["splits"]["easy"]["distance"]["all"][0][1] == 1  # the key's mask is the true one
