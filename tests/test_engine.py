@@ -81,9 +81,11 @@ def test_every_trained_parameter_gets_a_gradient_in_clips_of_one_and_of_two_fram
         assert gradients(run, next(train_batches(data, per_rank=2)), 2).keys() == trained
 
 
-def test_bf16_autocast_keeps_losses_close_and_gradients_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("matching", [False, True])
+def test_bf16_autocast_keeps_losses_close_and_gradients_whole(tmp_path: Path, matching: bool) -> None:
     """With the network's own masks, decoded without gradient first: autocast must not reuse those bf16 weights."""
     config = clip_config(tmp_path, tracking={"drop_all": 0.0, "self_prediction": 1.0, "warmup": 0.0})
+    config = replace(config, model=replace(config.model, matching=matching))
     run = start(config, ALONE)
     batch = next(train_batches(config.data, per_rank=2))
     exact = gradients(run, batch, 2)
