@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -116,7 +116,10 @@ def advance(
     """One frame on for every state. `now` holds its features with each sentence (T = 1), `first` the answers without
     tracking, `scores` their frame scores in a stream (None: the key was chosen with the whole video in view).
     """
-    tracked = _track(inference, states, now)
+    tracked = {
+        n: replace(answer, presence=agreed_presence(answer.presence, first[n].presence, given=states[n].given))
+        for n, answer in _track(inference, states, now).items()
+    }
     chosen = [
         _follow(inference, states[n], tracked.get(n), first[n], None if scores is None else scores[n])
         for n in range(len(states))
@@ -132,6 +135,7 @@ def advance(
             continue
         mask_HW = next(finished)
         states[n].missed = 0
+        states[n].given &= origin == "tracked"
         if inference.tracks:
             soft = inference.handed_on(answer.logits_hw, mask_HW)
             states[n].reference = Reference(frame, take(now, [n], [0]), soft, pixels_CHW.clone())
@@ -176,7 +180,7 @@ def _follow(
 ) -> tuple[Answer | None, Literal["tracked", "found", "absent"]]:
     """Rules 2 to 4 of this file's docstring for one sentence; counts what it misses, and gives up its reference."""
     below = inference.presence_below
-    if tracked is not None and agreed_presence(tracked.presence, first.presence, given=state.given) >= below:
+    if tracked is not None and tracked.presence >= below:
         if score is None or not _better_key(inference, state, tracked, first, score):
             return tracked, "tracked"
         return first, "found"
@@ -187,7 +191,7 @@ def _follow(
         state.reference = None
     if first.presence < below:
         return None, "absent"
-    state.key_score, state.given = score or 0.0, False
+    state.key_score = score or 0.0
     return first, "found"
 
 

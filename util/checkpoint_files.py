@@ -33,7 +33,7 @@ def write_checkpoint(
     keep: int = 2,
     best: bool = False,
 ) -> Path:
-    """Write `tensors` (file stem -> name -> tensor) and `state` as `root/step_XXXXXXX`; point `last` (`best`) at it.
+    """Write `tensors` (file stem -> name -> tensor) and `state` as `root/step_0000500`; point `last` (`best`) at it.
 
     Afterwards the newest `keep` checkpoints and those of `last` and `best` remain. Raises InputError where the disk is
     full or not writable; the earlier checkpoints are then untouched.

@@ -12,7 +12,6 @@ from datasets.synthetic import SyntheticConfig, SyntheticVideos
 from datasets.synthetic.controls import ControlledVideos
 from datasets.synthetic.scenes import Split, usual_frames
 from datasets.video import MemoryVideo
-from datasets.video_list import VideoList
 from models.inference import InferenceConfig, evaluating
 from models.key_frame import VideoResult, open_video, segment_video
 from scripts.evidence.analysis import Trace
@@ -50,20 +49,7 @@ class Exam:
         if asked in ("shuffled", "reversed", "pairs"):
             return ControlledVideos(world, asked)
         videos = SyntheticVideos(replace(world, held_out="only") if asked == "new-words" else world)
-        return SentencesSwapped(videos) if asked == "swapped" else videos
-
-
-class SentencesSwapped(VideoList):
-    """Videos asked with the words of other sentences, the answers left as they were."""
-
-    def __init__(self, videos: Sequence[ReferringVideo]) -> None:
-        self._videos = videos
-
-    def __len__(self) -> int:
-        return len(self._videos)
-
-    def video(self, number: int) -> ReferringVideo:
-        return with_other_sentences(self._videos[number])
+        return [with_other_sentences(video) for video in videos] if asked == "swapped" else videos
 
 
 class Held:

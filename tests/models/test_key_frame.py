@@ -14,12 +14,12 @@ from models.key_frame import InferenceConfig, VideoResult, open_video, segment_v
 from models.propagation import agreed_presence
 from models.soft_masks import SoftMasks
 from models.windows import FeatureCache, blocks, spread_over, windows_of
-from tests.fakes import SIZE, FakeSegmenter, Squares, agree, moving
+from tests.fakes import FPS, SIZE, FakeSegmenter, Squares, agree, moving
 from util import rle
 from util.decision import Decision
 from util.errors import InputError
 from util.protocol import CORRECTED, PUBLISHED
-from util.types import Prediction
+from util.types import ExpressionFeatures, Prediction, TrackingMemory
 
 CONFIG = InferenceConfig(short_side=64, max_side=96, window=3)
 
@@ -226,6 +226,26 @@ def test_the_first_pass_can_make_a_find_doubtful_but_not_make_one() -> None:
     assert agreed_presence(0.8, 0.1, given=False) == pytest.approx(0.45)
     assert agreed_presence(0.8, 0.1, given=True) == 0.8
     assert agreed_presence(0.2, 0.9, given=False) == 0.2
+
+
+class Denying(FakeSegmenter):
+    """Without a mask it sees nothing from frame 3 on."""
+
+    def decode(self, features: ExpressionFeatures, tracking: TrackingMemory | None = None) -> Prediction:
+        found = super().decode(features, tracking)
+        if tracking is not None:
+            return found
+        late_T = (features.times_BT[0] * FPS).round() >= 3
+        return replace(found, logits_BETQK=torch.where(late_T[:, None, None], -4.0, found.logits_BETQK))
+
+
+def test_what_the_first_pass_denies_is_absent_unless_the_mask_was_given() -> None:
+    video, config = Squares(moving(6, brightness=0.8, best=1)), replace(CONFIG, presence_below=0.5)
+    doubted = segment_video(Denying(), video, ["red"], config)
+    assert masks_of(doubted).any((1, 2)).tolist() == [True] * 3 + [False] * 3
+    assert (doubted.presence_ET[0, 3:] < 0.5).all() and (doubted.presence_ET[0, :3] > 0.5).all()
+    believed = segment_video(Denying(), video, ["red"], config, keys={0: (1, video.truth(1))})
+    assert agree(masks_of(believed), truth_of(video)) and (believed.presence_ET[0] > 0.5).all()
 
 
 @pytest.mark.parametrize("cached_frames", [1, 7, 1000])
