@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.levels import cells_inside
 from util.boxes import cxcywh_to_xyxy, union_box, xyxy_to_cxcywh
 from util.protocol import Protocol
 from util.types import ABSENT, IGNORE, PRESENT, Targets
@@ -133,5 +134,4 @@ def _counted_pixels(sizes_B2: Tensor, grid: tuple[int, int], protocol: Protocol)
     """bool [B, h, w]: cells whose centre lies in the frame, or all of them as published (D6)."""
     if protocol.mask_padding == "included":
         return torch.ones(len(sizes_B2), *grid, dtype=torch.bool, device=sizes_B2.device)
-    rows, columns = (torch.arange(n, device=sizes_B2.device) * STRIDE + STRIDE // 2 for n in grid)
-    return (rows < sizes_B2[:, :1])[:, :, None] & (columns < sizes_B2[:, 1:])[:, None, :]
+    return cells_inside(sizes_B2, grid)

@@ -30,6 +30,12 @@ def padding_mask(sizes_B2: Tensor, height: int, width: int) -> Tensor:
     return rows[:, :, None] | columns[:, None, :]
 
 
+def cells_inside(sizes_B2: Tensor, grid: tuple[int, int]) -> Tensor:
+    """bool [B, h, w]: cells of the stride-4 grid whose centre lies in the un-padded frame."""
+    rows, columns = (torch.arange(n, device=sizes_B2.device) * 4 + 2 for n in grid)
+    return (rows < sizes_B2[:, :1])[:, :, None] & (columns < sizes_B2[:, 1:])[:, None, :]
+
+
 def valid_ratio(padding_BHW: Tensor, dtype: torch.dtype) -> Tensor:
     """(width, height) share [B, 2] of the level that is not padding, from its first row and column."""
     valid = (~padding_BHW).to(torch.promote_types(dtype, torch.float32))

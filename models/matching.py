@@ -16,12 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.levels import padding_mask
+from models.levels import cells_inside
 from models.space_time import grid_of
 from models.tracking import mask_centres
 from util.types import ExpressionFeatures, ReferenceMasks, TrackingMemory
 
-STRIDE = 4
 WIDTH = 32  # channels that places are compared by, and of the layers that correct what was carried
 CELLS = 2048  # of the grid that is compared, at most: all of 128x256 pixels; the time grows with its square
 SHARPNESS = 10.0  # of likenesses, which lie between -1 and 1, before training
@@ -79,13 +78,12 @@ class Matching(nn.Module):
         references, told_N = tracking.marked, tracking.present_N
         assert references is not None
         expressions, frames = features.sentence_BEC.shape[1], features.times_BT.shape[1]
-        grid = features.mask_features_NChw.shape[-2:]
-        inside_Bhw = ~padding_mask(features.sizes_B2, *(side * STRIDE for side in grid))[:, 2::STRIDE, 2::STRIDE]
+        h, w = features.mask_features_NChw.shape[-2:]
         carried = self.carry(
             features.mask_features_NChw,
             features.times_BT.repeat_interleave(expressions, 0).flatten(),
             references,
-            inside_Bhw.repeat_interleave(expressions * frames, 0),
+            cells_inside(features.sizes_B2, (h, w)).repeat_interleave(expressions * frames, 0),
         )
         cover_N1hw = carried.logits_Nhw.sigmoid()[:, None]
         cover_NS = torch.cat([F.adaptive_avg_pool2d(cover_N1hw, shape).flatten(1) for shape in features.shapes], 1)
@@ -94,8 +92,8 @@ class Matching(nn.Module):
             memory_NSC=features.memory_NSC + (cover_NS * told_N[:, None])[..., None] * self.mark,
             mask_features_NChw=features.mask_features_NChw + carried.features_NChw * told_N[:, None, None, None],
         )
-        coverage_BEThw = carried.coverage_Nhw.view(-1, expressions, frames, *grid)
-        centres_N2 = mask_centres(coverage_BEThw, features.sizes_B2, grid)
+        coverage_BEThw = carried.coverage_Nhw.view(-1, expressions, frames, h, w)
+        centres_N2 = mask_centres(coverage_BEThw, features.sizes_B2, (h, w))
         return features, replace(tracking, centres_N2=centres_N2), carried
 
     def carry(self, now_NChw: Tensor, times_N: Tensor, references: ReferenceMasks, inside_Nhw: Tensor) -> Carried:

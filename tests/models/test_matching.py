@@ -100,7 +100,11 @@ def test_nothing_is_found_in_padding(module):
 
 
 @torch.no_grad()
-def test_large_frames_are_compared_on_a_coarser_grid(module):
+def test_large_frames_are_compared_on_a_coarser_grid(module, monkeypatch):
+    compared = []
+    attention = torch.nn.functional.scaled_dot_product_attention
+    watched = lambda q, k, v, **more: compared.append((q.shape[-2], k.shape[-2])) or attention(q, k, v, **more)  # noqa: E731
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
     picture = torch.nn.functional.interpolate(noise(1, WIDTH, 15, 20), (90, 120), mode="bilinear")
     mask = torch.zeros(1, 90, 120)
     mask[:, 30:60, 42:72] = 1
@@ -110,7 +114,7 @@ def test_large_frames_are_compared_on_a_coarser_grid(module):
     carried = module.carry(now, torch.tensor([1.0]), reference(picture, mask), inside).coverage_Nhw
     wanted = mask.roll(12, 2) > 0.5
     found = carried > 0.5
-    assert carried.shape == (1, 90, 120)
+    assert carried.shape == (1, 90, 120) and compared == [(39 * 52, 39 * 52)] and CELLS >= 39 * 52
     assert (found & wanted).sum() / (found | wanted).sum() > 0.85
 
 
