@@ -92,6 +92,28 @@ def test_what_is_missing_shares_trainings_and_begins_with_the_first_seed(tmp_pat
     assert list(only.rows) == ["clip", "unforced"] and only.training.seed == 4
 
 
+def test_trainings_share_the_stage_before_the_encoder_where_nothing_before_it_differs(tmp_path: Path) -> None:
+    def stages(base: Path) -> dict[str, Path]:
+        return {name: training_run(name, 0, base, tmp_path).grounding for name in TRAININGS}
+
+    base = ROOT / "configs" / "ablation.yaml"
+    found = stages(base)
+    timeless = {found.pop("timeless"), found.pop("unforced-timeless")}
+    assert len(timeless) == len(set(found.values())) == 1 and not timeless & set(found.values())
+    assert training_run("forced", 1, base, tmp_path).grounding != found["forced"]
+    text = base.read_text()
+    for line, other, shared in (
+        ("  presence: true", "  presence: false", True),
+        ("    eventful: 0.5", "    eventful: 0.1", True),
+        ("  space_time: true", "  space_time: false", False),
+        ("  lr: 1e-3", "  lr: 2e-3", False),
+    ):
+        assert text.count(line) == 1
+        changed = tmp_path / "changed.yaml"
+        changed.write_text(text.replace(line, other))
+        assert (stages(changed)["forced"] == found["forced"]) is shared, line
+
+
 def test_a_result_of_other_settings_is_out_of_date(tmp_path: Path) -> None:
     before = grid(tmp_path)
     run = before.training(ROWS["forced"], 0)
