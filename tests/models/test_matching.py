@@ -1,5 +1,4 @@
-"""What carrying a mask must hold to: it goes where its picture went, look-alikes are told apart by place, padding and
-rows without a mask stay out of it, and switched off nothing changes."""
+"""Carrying a mask: it goes where its picture went, place tells look-alikes apart, nothing comes from padding or nowhere."""
 
 from __future__ import annotations
 
