@@ -1,4 +1,4 @@
-"""Carrying a mask: it goes where its picture went, place tells look-alikes apart, nothing comes from padding or nowhere."""
+"""Carrying a mask: it goes where its picture went, the nearer look-alike is meant, padding and empty rows stay out."""
 
 from __future__ import annotations
 
