@@ -260,7 +260,10 @@ def optimise(run: Run, batch: ClipBatch) -> None:
     if config.model.tracking != "none" and not run.grounding_only:
         first_clip = run.step * config.batch + world.rank * (config.batch // world.size)
         progress = run.step / run.total
-        references = draw_references(batch, config.tracking, progress=progress, seed=config.seed, first_clip=first_clip)
+        references = draw_references(
+            batch, config.tracking, progress=progress, seed=config.seed, first_clip=first_clip,
+            protocol=config.model.protocol,
+        )  # fmt: skip
     parts = accumulate(run.module, batch, references, world, micro_batch=config.micro_batch)
     parameters = [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
     norm = clip_gradients(parameters, config.optim.clip_norm)

@@ -6,14 +6,14 @@ micro-batches that share a normaliser add up to those of the big batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.grid_targets import GridTargets, grid_targets
+from models.grid_targets import GridTargets, grid_targets, union_BEThw
 from models.matcher import Match, MatcherConfig, assign, at_least_float32, matching_costs
 from util.boxes import cxcywh_to_xyxy, giou
 from util.protocol import CORRECTED, Protocol
@@ -98,8 +98,8 @@ class Criterion(nn.Module):
       loss_bbox      L1 of the matched query's cxcywh box, summed over frames and divided by `frames`
       loss_giou      1 - GIoU, likewise
       loss_mask      focal loss, mean over the clip's volume, summed over objects
-      loss_dice      1 - dice over the clip's volume, likewise; both divided by `frames` as published (D5), else by
-                     `clips`, and then over objects that are in the clip at all
+      loss_dice      1 - dice over the clip's volume (see `dice`), likewise; both divided by `frames` as published (D5),
+                     else by `clips`, and then over objects that are in the clip at all
       loss_presence  only with a presence head: cross-entropy of the matched query's presence in each known frame,
                      divided by `presence`; in a no-target sentence all queries' mean is held to absent
       loss_carried   only where reference masks were carried (`models/matching.py`): cross-entropy (mean over the frame)
@@ -138,7 +138,8 @@ class Criterion(nn.Module):
         queries_BEN = self._match(prediction, truth)
         losses = self.layer_losses(prediction, truth, queries_BEN, counts)
         if prediction.carried_BEThw is not None and prediction.told_BET is not None:
-            losses["loss_carried"] = carried_loss(prediction.carried_BEThw, prediction.told_BET, truth) / counts.frames
+            carried = carried_loss(prediction.carried_BEThw, prediction.told_BET, truth, self.protocol)
+            losses["loss_carried"] = carried / counts.frames
         for n, layer in enumerate(prediction.aux):
             of_layer = self.layer_losses(layer, truth, self._match(layer, truth), counts)
             losses |= {f"{name}_{n}": value for name, value in of_layer.items()}
@@ -219,8 +220,7 @@ def mask_losses(
     size = frames.sum(dim=-1) * pixels.sum(dim=(-2, -1))[..., 0]
     focal = volume(sigmoid_focal(logits, target, alpha)) / size.clamp(min=1)
     probability = logits.sigmoid()
-    dice = (2 * volume(probability * target) + 1) / (volume(probability) + volume(target) + 1)
-    return (focal * objects).sum(), ((1 - dice) * objects).sum()
+    return (focal * objects).sum(), ((1 - dice(probability, target, volume, protocol)) * objects).sum()
 
 
 def presence_loss(presence_BETQ: Tensor, truth: GridTargets, queries_BEN: Tensor) -> Tensor:
@@ -235,10 +235,10 @@ def presence_loss(presence_BETQ: Tensor, truth: GridTargets, queries_BEN: Tensor
     return (matched * weights_BE[..., None, None]).sum() + (absent * weights_BE[..., None]).sum()
 
 
-def carried_loss(carried_BEThw: Tensor, told_BET: Tensor, truth: GridTargets) -> Tensor:
+def carried_loss(carried_BEThw: Tensor, told_BET: Tensor, truth: GridTargets, protocol: Protocol) -> Tensor:
     """Cross-entropy (mean over the frame's cells) + 1 - dice, summed over frames that are told a mask and labelled."""
     logits = at_least_float32(carried_BEThw)
-    target = (truth.masks_BENThw & truth.present_BENT[..., None, None]).any(dim=2).to(logits.dtype)
+    target = union_BEThw(truth).to(logits.dtype)
     labelled_BET = (truth.known_BENT | ~truth.objects_BEN[..., None]).all(dim=2)
     pixels = truth.pixels_Bhw[:, None, None].to(logits.dtype)
 
@@ -246,18 +246,28 @@ def carried_loss(carried_BEThw: Tensor, told_BET: Tensor, truth: GridTargets) ->
         return (values * pixels).sum(dim=(-2, -1))
 
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    probability = logits.sigmoid()
-    dice = (2 * area(probability * target) + 1) / (area(probability) + area(target) + 1)
-    found = area(entropy) / pixels.sum(dim=(-2, -1)) + 1 - dice
+    found = area(entropy) / pixels.sum(dim=(-2, -1)) + 1 - dice(logits.sigmoid(), target, area, protocol)
     return (found * (told_BET & labelled_BET) * truth.weights_BE[..., None]).sum()
 
 
 def sigmoid_focal(logits: Tensor, target: Tensor, alpha: float) -> Tensor:
-    """Focal loss of each element (Lin et al. 2017), gamma 2: alpha_t (1 - p_t)^2 (-log p_t)."""
-    probability = logits.sigmoid()
+    """Focal loss of each element (Lin et al. 2017), gamma 2: alpha_t (1 - p_t)^2 (-log p_t).
+
+    A target between 0 and 1 has (target - p)^2 in place of (1 - p_t)^2 (quality focal loss, Li et al. 2020), which is
+    the same at 0 and 1 and makes p = target the least.
+    """
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    wrong = probability + target - 2 * probability * target  # 1 - p_t
-    return (alpha * target + (1 - alpha) * (1 - target)) * wrong**2 * entropy
+    return (alpha * target + (1 - alpha) * (1 - target)) * (target - logits.sigmoid()) ** 2 * entropy
+
+
+def dice(probability: Tensor, target: Tensor, total: Callable[[Tensor], Tensor], protocol: Protocol) -> Tensor:
+    """Dice of what `total` sums over: 1 where both agree.
+
+    With the squares of both in the denominator (V-Net, Milletari et al. 2016) it is greatest where the probability is
+    the share that is covered; with the probabilities themselves, as published, where it is 0 or 1.
+    """
+    sizes = probability + target if protocol.mask_targets == "sampled" else probability**2 + target**2
+    return (2 * total(probability * target) + 1) / (total(sizes) + 1)
 
 
 def _one_hot(index_BEN: Tensor, size: int, objects_BEN: Tensor) -> Tensor:

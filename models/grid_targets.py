@@ -24,7 +24,7 @@ STRIDE = 4
 class GridTargets:
     """Targets of B x E sentences.
 
-    masks_BENThw   bool, sampled at the centres of the stride-4 cells
+    masks_BENThw   float32 0..1, the share of each stride-4 cell that is covered, or as published (M1) its centre
     boxes_BENT4    float32 cxcywh, zeros where the object is not present
     present_BENT   bool, the object is in the frame
     known_BENT     bool, the frame is labelled present or absent; other frames take part in no cost and no loss
@@ -62,6 +62,7 @@ def grid_targets(
 
     sizes_B2 is the (height, width) of the un-padded frames; it decides which cells count (`mask_padding`).
     """
+    pixels_Bhw = _counted_pixels(sizes_B2, grid, protocol)
     if targets.objects_BEN.shape[2] > queries:
         targets, rows_BEN = merge_smallest(targets, queries)
     else:
@@ -69,16 +70,21 @@ def grid_targets(
         rows_BEN = slots.expand_as(targets.objects_BEN)
     real_BEN1 = targets.objects_BEN[..., None]
     return GridTargets(
-        masks_BENThw=_sample(targets.masks_BENTHW, grid),
+        masks_BENThw=on_grid(targets.masks_BENTHW, grid, protocol) * pixels_Bhw[:, None, None, None],
         boxes_BENT4=targets.boxes_BENT4,
         present_BENT=real_BEN1 & (targets.states_BENT == PRESENT),
         known_BENT=real_BEN1 & (targets.states_BENT != IGNORE),
         objects_BEN=targets.objects_BEN,
         labels_BEN=targets.labels_BEN,
         rows_BEN=rows_BEN,
-        pixels_Bhw=_counted_pixels(sizes_B2, grid, protocol),
+        pixels_Bhw=pixels_Bhw,
         weights_BE=targets.weights_BE,
     )
+
+
+def union_BEThw(targets: GridTargets) -> Tensor:
+    """What a sentence's objects, which do not overlap, cover together where they are present."""
+    return (targets.masks_BENThw * targets.present_BENT[..., None, None]).sum(dim=2).clamp(max=1)
 
 
 def merge_smallest(targets: Targets, rows: int) -> tuple[Targets, Tensor]:
@@ -120,14 +126,16 @@ def merge_smallest(targets: Targets, rows: int) -> tuple[Targets, Tensor]:
     return merged, rank_BEN.clamp(max=rows - 1)
 
 
-def _sample(masks_BENTHW: Tensor, grid: tuple[int, int]) -> Tensor:
-    """The masks at the centres of the grid's cells; canvases that are no multiple of 4 are padded with background."""
-    height, width = masks_BENTHW.shape[-2:]
+def on_grid(masks_HW: Tensor, grid: tuple[int, int], protocol: Protocol) -> Tensor:
+    """Masks bool [..., H, W] on a grid of (h, w) stride-4 cells, float32 0..1; beyond the canvas lies background."""
+    height, width = masks_HW.shape[-2:]
     padding = (0, STRIDE * grid[1] - width, 0, STRIDE * grid[0] - height)
     assert all(0 <= p < STRIDE for p in padding), f"masks {height}x{width} do not fit the grid {grid}"
     if any(padding):
-        masks_BENTHW = F.pad(masks_BENTHW, padding)
-    return masks_BENTHW[..., STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]
+        masks_HW = F.pad(masks_HW, padding)
+    if protocol.mask_targets == "sampled":
+        return masks_HW[..., STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE].float()
+    return F.avg_pool2d(masks_HW.flatten(0, -3).float(), STRIDE).unflatten(0, masks_HW.shape[:-2])
 
 
 def _counted_pixels(sizes_B2: Tensor, grid: tuple[int, int], protocol: Protocol) -> Tensor:

@@ -67,7 +67,7 @@ def matching_costs(prediction: Prediction, targets: GridTargets, config: Matcher
 
     classes * class + bbox * L1 + giou * (-GIoU) + mask * focal + dice * (-dice), each a mean over frames: the class
     term over those with the object, the box terms over all known frames as published or over those with the object,
-    the mask terms over the known part of the clip's volume.
+    the mask terms over the known part of the clip's volume. A cell that is covered in part counts in part as either.
 
     An object that is in no frame costs nothing with any query: it takes one that the others leave (query 0 if it is
     alone), where the reference raises.

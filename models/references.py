@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.grid_targets import STRIDE, on_grid
 from models.tracking_training import TrackingTraining, corrupt, reference_index, scheduled_probability, tracked
 from util.decision import Decision, decide
+from util.protocol import CORRECTED, Protocol
 from util.types import IGNORE, PRESENT, ClipBatch, Prediction, Targets
 
 
@@ -62,7 +64,13 @@ class References:
 
 
 def draw_references(
-    batch: ClipBatch, config: TrackingTraining, *, progress: float, seed: int, first_clip: int
+    batch: ClipBatch,
+    config: TrackingTraining,
+    *,
+    progress: float,
+    seed: int,
+    first_clip: int,
+    protocol: Protocol = CORRECTED,
 ) -> References | None:
     """References of clips number `first_clip`, ... when a share `progress` of training is done.
 
@@ -75,7 +83,7 @@ def draw_references(
         return None
     own = 0.0 if apart else scheduled_probability(progress, 1.0, config.self_prediction, config.warmup)
     clips = [
-        _draw_clip(_clip(targets, b), config, own, _generator(seed, first_clip + b), apart=apart)
+        _draw_clip(_clip(targets, b), config, own, _generator(seed, first_clip + b), protocol, apart=apart)
         for b in range(len(batch.captions))
     ]
     index, masks, present, own_BET, given = (torch.cat(rows) for rows in zip(*clips, strict=True))
@@ -83,10 +91,16 @@ def draw_references(
 
 
 def _draw_clip(
-    targets: Targets, config: TrackingTraining, own: float, generator: torch.Generator, *, apart: bool
+    targets: Targets,
+    config: TrackingTraining,
+    own: float,
+    generator: torch.Generator,
+    protocol: Protocol,
+    *,
+    apart: bool,
 ) -> tuple[Tensor, ...]:
     """The tensors of `References` for one clip (B = 1)."""
-    masks_1EThw, present_1ET, labelled_1ET = _truth(targets)
+    masks_1EThw, present_1ET, labelled_1ET = _truth(targets, protocol)
     _, expressions, frames = present_1ET.shape
     index_1T = torch.arange(frames)[None]
     if not apart:
@@ -104,14 +118,16 @@ def _draw_clip(
     return index_1T, corrupted.view(1, *masks_EThw.shape), told_1ET, own_1ET, given_1E
 
 
-def _truth(targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
+def _truth(targets: Targets, protocol: Protocol) -> tuple[Tensor, Tensor, Tensor]:
     """Union of each sentence's objects on the stride-4 grid [B, E, T, h, w]; whether it is labelled and seen, and
     whether it is labelled at all, [B, E, T]."""
-    masks_BENThw = targets.masks_BENTHW[..., 2::4, 2::4] & (targets.states_BENT == PRESENT)[..., None, None]
+    height, width = targets.masks_BENTHW.shape[-2:]
+    union_BETHW = (targets.masks_BENTHW & (targets.states_BENT == PRESENT)[..., None, None]).any(2)
+    masks_BEThw = on_grid(union_BETHW, (-(-height // STRIDE), -(-width // STRIDE)), protocol)
     real_BEN1 = targets.objects_BEN[..., None]
     known_BET = ~((targets.states_BENT == IGNORE) & real_BEN1).any(2)
     present_BET = ((targets.states_BENT == PRESENT) & real_BEN1).any(2)
-    return masks_BENThw.any(2).float(), known_BET & present_BET, known_BET
+    return masks_BEThw, known_BET & present_BET, known_BET
 
 
 def _answer(prediction: Prediction) -> tuple[Tensor, Tensor]:

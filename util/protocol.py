@@ -1,7 +1,7 @@
 """Published behaviour and its correction: every switch that can change a published number, and two presets.
 
 `published` reproduces the ReferFormer and TF-RVOS releases, defects included; `corrected` is what we train
-and evaluate with. A checkpoint stores its protocol. Ids D* and T* are those of docs/decisions.md's table.
+and evaluate with. A checkpoint stores its protocol. Ids D*, T* and M* are those of docs/decisions.md's table.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ class Protocol:
     mask_norm: Literal["frames", "clips"] = "clips"  # D5: mask losses are clip averages already
     mask_padding: Literal["included", "excluded"] = "excluded"  # D6: padded pixels in mask losses and costs
     absent_boxes: Literal["zero", "ignored"] = "ignored"  # D7: absent frames regress to a zero box
+    mask_targets: Literal["sampled", "covered"] = "covered"  # M1: a stride-4 cell's truth, at its centre or its share
     # data
     box_from: Literal["inclusive", "mask"] = "mask"  # D8: box edges without +1, not recomputed after crops
     caption_flip: Literal["substring", "word"] = "word"  # D9: "bright" -> "bleft"
@@ -37,8 +38,8 @@ class Protocol:
     fpn_window: Literal["all", "window"] = "window"  # D23: pixel decoder attention over the whole video
 
 
-PUBLISHED = Protocol("published", "frames", "included", "zero", "inclusive", "substring", "frame", "on", "current",
-                     "skipped", "hard", "raw", "short", "stretch", "forward", "all")  # fmt: skip
+PUBLISHED = Protocol("published", "frames", "included", "zero", "sampled", "inclusive", "substring", "frame", "on",
+                     "current", "skipped", "hard", "raw", "short", "stretch", "forward", "all")  # fmt: skip
 CORRECTED = Protocol()
 
 

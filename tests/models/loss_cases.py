@@ -120,3 +120,8 @@ def oracle_case(folder: Path, name: str) -> tuple[Prediction, Targets, Tensor, n
         labels_BEN=stack("labels")[:, :1, None],
     )
     return prediction, targets, stack("size"), golden_file
+
+
+def shares(masks: Tensor) -> Tensor:
+    """Of each stride-4 cell the share that masks [..., H, W] cover, [..., H / 4, W / 4]."""
+    return masks.float().unflatten(-1, (-1, 4)).unflatten(-3, (-1, 4)).mean((-3, -1))

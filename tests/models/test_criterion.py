@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from loss_cases import ORACLES, golden, oracle_case, random_prediction, rectangle_targets
+from loss_cases import ORACLES, golden, oracle_case, random_prediction, rectangle_targets, shares
 from torch import Tensor
 
 from models.criterion import Criterion, CriterionConfig, LossOutput, Normaliser
@@ -106,6 +106,7 @@ def test_each_switch_changes_what_it_names_and_nothing_else() -> None:
     changed = {
         "mask_norm": {"loss_mask", "loss_dice"},
         "mask_padding": {"loss_mask", "loss_dice"},
+        "mask_targets": {"loss_mask", "loss_dice"},
         "absent_boxes": {"loss_bbox", "loss_giou"},
     }
     for switch, names in changed.items():
@@ -285,7 +286,7 @@ def test_what_an_empty_slot_holds_does_not_matter() -> None:
 
 def test_a_perfect_answer_costs_nothing() -> None:
     targets = rectangle_targets(objects=2)
-    masks = targets.masks_BENTHW[..., 2::4, 2::4].transpose(2, 3).float() * 80 - 40
+    masks = shares(targets.masks_BENTHW).transpose(2, 3).logit(1e-6)
     boxes = targets.boxes_BENT4.transpose(2, 3)
     none = torch.full((2, 2, 3, 1), -40.0)
     prediction = replace(
@@ -298,6 +299,28 @@ def test_a_perfect_answer_costs_nothing() -> None:
     output = Criterion()(prediction, targets, _full_size(targets))
     assert (output.match.queries_BEN == torch.tensor([1, 2])).all()
     assert all(value.abs() < 1e-4 for value in output.losses.values())
+
+
+@pytest.mark.parametrize("name", ["loss_mask", "loss_dice", "loss_carried"])
+def test_nothing_is_better_than_the_share_of_each_cell_that_is_covered(name: str) -> None:
+    """Each loss alone, from an answer unsure everywhere, teaches the shares and not only where they pass 0.5."""
+    targets = rectangle_targets(1, 1, frames=2)
+    targets = replace(targets, masks_BENTHW=targets.masks_BENTHW.roll((1, 2), (-2, -1)))
+    wanted = shares(targets.masks_BENTHW)[0, 0, 0]
+    assert ((wanted > 0) & (wanted < 1)).any()
+    logits = torch.zeros(2, 8, 12, requires_grad=True)
+    told = torch.ones(1, 1, 2, dtype=torch.bool)
+    prediction, criterion = random_prediction(1, 1, 2, queries=1), Criterion()
+    optimizer = torch.optim.Adam([logits], lr=0.2)
+    for _ in range(300):
+        answer = replace(
+            prediction, masks_BETQhw=logits[None, None, :, None], carried_BEThw=logits[None, None], told_BET=told
+        )
+        loss = criterion(answer, targets, _full_size(targets)).losses[name]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    torch.testing.assert_close(logits.sigmoid(), wanted, atol=0.06, rtol=0)
 
 
 def test_more_objects_than_queries() -> None:
@@ -382,12 +405,12 @@ def test_carried_masks_are_held_to_the_union_of_the_objects_where_a_mask_was_tol
     prediction = replace(random_prediction(1, 1, 4), carried_BEThw=carried, told_BET=told)
     sizes = torch.tensor([[32, 40]])  # the last two columns of cells are padding
     loss = Criterion()(prediction, targets, sizes).losses["loss_carried"]
-    truth = targets.masks_BENTHW[0, 0, :, :, 2::4, 2:40:4].float()
+    truth = shares(targets.masks_BENTHW)[0, 0, ..., :10]
     expected = 0.0
-    for frame, wanted in ((0, truth[:, 0].amax(0)), (1, truth[0, 1])):
+    for frame, wanted in ((0, truth[:, 0].sum(0).clamp(max=1)), (1, truth[0, 1])):
         p = carried[0, 0, frame, :, :10].sigmoid()
         entropy = -(wanted * p.log() + (1 - wanted) * (1 - p).log()).mean()
-        dice = (2 * (p * wanted).sum() + 1) / (p.sum() + wanted.sum() + 1)
+        dice = (2 * (p * wanted).sum() + 1) / ((p**2).sum() + (wanted**2).sum() + 1)
         expected += (entropy + 1 - dice).item()
     assert loss.item() == pytest.approx(expected / 6, rel=1e-5)  # pairs of object and frame that are present
     loss.backward()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from loss_cases import ORACLES, golden, oracle_case, random_prediction, rectangle_targets
+from loss_cases import ORACLES, golden, oracle_case, random_prediction, rectangle_targets, shares
 from torch import Tensor
 
 from models.grid_targets import grid_targets, merge_smallest
@@ -66,7 +66,7 @@ def _slow_cost(prediction: Prediction, targets: Targets, sizes: Tensor, place: t
     l1 = (boxes - truth_boxes).abs().sum(-1).mean()
     overlap = giou(cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(truth_boxes)).mean()
     p = prediction.masks_BETQhw[b, e, known, q, :rows, :columns].sigmoid()
-    t = targets.masks_BENTHW[b, e, n, known, 2::4, 2::4][:, :rows, :columns].float()
+    t = shares(targets.masks_BENTHW[b, e, n, known])[:, :rows, :columns]
     focal = (-0.25 * t * (1 - p) ** 2 * p.log() - 0.75 * (1 - t) * p**2 * (1 - p).log()).mean()
     dice = (2 * (p * t).sum() + 1) / (p.sum() + t.sum() + 1)
     return float(2 * classes + 5 * l1 - 2 * overlap + 2 * focal - 5 * dice)
@@ -211,12 +211,18 @@ def test_merging_keeps_empty_slots_out_whatever_they_hold() -> None:
     torch.testing.assert_close(cxcywh_to_xyxy(merged.boxes_BENT4[0, 0, 1]), torch.cat((torch.zeros(1, 4), last)))
 
 
-def test_the_grid_samples_cell_centres_and_pads_odd_canvases() -> None:
+def test_a_cell_is_what_its_centre_shows_or_the_share_that_is_covered() -> None:
+    """Odd canvases end in cells that are background in part; cells whose centre is outside do not count."""
     targets = rectangle_targets(1, 1, frames=1, size=(30, 45))
     targets = replace(targets, masks_BENTHW=torch.rand(1, 1, 1, 1, 30, 45) > 0.5)
-    truth = grid_targets(targets, torch.tensor([[30, 45]]), (8, 12), 5, CORRECTED)
-    mask = truth.masks_BENThw[0, 0, 0, 0]
-    assert mask[3, 5] == targets.masks_BENTHW[0, 0, 0, 0, 14, 22]
-    assert not mask[7].any() and not mask[:, 11].any()
-    assert truth.pixels_Bhw[0].nonzero().amax(0).tolist() == [6, 10]
-    assert grid_targets(targets, torch.tensor([[30, 45]]), (8, 12), 5, PUBLISHED).pixels_Bhw.all()
+    pixels = targets.masks_BENTHW[0, 0, 0, 0].float()
+    of_centres, of_shares = (
+        grid_targets(targets, torch.tensor([[30, 45]]), (8, 12), 5, protocol) for protocol in (PUBLISHED, CORRECTED)
+    )
+    centres, shares = (truth.masks_BENThw[0, 0, 0, 0] for truth in (of_centres, of_shares))
+    assert centres[3, 5] == pixels[14, 22] and set(centres.unique().tolist()) == {0, 1}
+    assert shares[3, 5] == pixels[12:16, 20:24].mean() and len(shares.unique()) > 5
+    for mask in (centres, shares):
+        assert mask[:7, :11].any() and not mask[7].any() and not mask[:, 11].any()
+    assert of_shares.pixels_Bhw[0].nonzero().amax(0).tolist() == [6, 10]
+    assert of_centres.pixels_Bhw.all()
