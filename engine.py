@@ -189,7 +189,7 @@ def _grounding_run(config: TrainConfig, stage: GroundingStage) -> TrainConfig:
     return replace(
         config,
         grounding=None,
-        model=replace(config.model, tracking="none", matching=False, time=False, presence=False),
+        model=replace(config.model, tracking="none", matching=False, pointed=False, time=False, presence=False),
         weights=stage.weights or config.weights,
         output_dir=stage.folder or config.output_dir / "grounding",
         steps=stage.steps,

@@ -48,7 +48,7 @@ __all__ = [
 WEIGHTS_FILE = "model.safetensors"
 FORMAT, VERSION = "refertrack", 1
 # what our networks have beyond the released ones
-ADDITIONS = ("motion.", "space_time.", "temporal.", "presence_head.", "grounding_head.", "matching.")
+ADDITIONS = ("motion.", "space_time.", "temporal.", "presence_head.", "grounding_head.", "matching.", "pointed.")
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,14 @@ micro-batches that share a normaliser add up to those of the big batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.frames_alone import frames_alone
 from models.grid_targets import GridTargets, grid_targets, union_BEThw
 from models.matcher import Match, MatcherConfig, assign, at_least_float32, matching_costs
 from util.boxes import cxcywh_to_xyxy, giou
@@ -23,7 +25,11 @@ from util.types import IGNORE, PRESENT, Prediction, Targets
 @dataclass(frozen=True)
 class CriterionConfig:
     """Weight of each loss in the total, and the matcher's costs. Published values; presence, grounding and carried are
-    ours."""
+    ours.
+
+    matched: whether a query is to answer for one object in the whole clip, or in each frame the one that does it best,
+    as for images; queries that start where a frame points (`model.pointed`) are nobody before.
+    """
 
     ce: float = 2.0
     bbox: float = 5.0
@@ -34,6 +40,7 @@ class CriterionConfig:
     grounding: float = 2.0
     carried: float = 5.0
     focal_alpha: float = 0.25
+    matched: Literal["clip", "frame"] = "clip"
     cost: MatcherConfig = field(default_factory=MatcherConfig)
 
 
@@ -82,7 +89,8 @@ class Normaliser:
 
 @dataclass(frozen=True)
 class LossOutput:
-    """losses: un-weighted scalars by name (see `Criterion`); match: which query answered which object, last layer."""
+    """losses: un-weighted scalars by name (see `Criterion`); match: which query answered which object, last layer, of
+    B clips or of the B * T frames of theirs, as they were matched."""
 
     losses: dict[str, Tensor]
     match: Match
@@ -129,10 +137,13 @@ class Criterion(nn.Module):
     def forward(
         self, prediction: Prediction, targets: Targets, sizes_B2: Tensor, normaliser: Normaliser | None = None
     ) -> LossOutput:
+        totals = normaliser or Normaliser.from_targets(targets)
+        if self.config.matched == "frame":
+            prediction, targets, sizes_B2 = frames_alone(prediction, targets, sizes_B2)
+            totals = replace(totals, clips=totals.frames)
         height, width = prediction.masks_BETQhw.shape[-2:]
         queries = prediction.logits_BETQK.shape[3]
         truth = grid_targets(targets, sizes_B2, (height, width), queries, self.protocol)
-        totals = normaliser or Normaliser.from_targets(targets)
         counts = Normaliser.from_tensor(totals.as_tensor().clamp(min=1))
 
         queries_BEN = self._match(prediction, truth)

@@ -27,12 +27,14 @@ from models.matching import Carried, Matching, reference_masks
 from models.mlp import MLP
 from models.motion import Motion
 from models.pixel_decoder import PixelDecoder
+from models.pointed import Pointed, peaks, reordered, same_things
 from models.position_encoding import sine_1d, sine_2d
 from models.space_time import SpaceTime
 from models.text_cache import TextCache
 from models.text_encoder import TextEncoderConfig, Tokenizer, build_text_encoder, encode, set_text_mode, text_width
 from models.tracking import feature_memory, mask_centres, tracking_frames
 from models.transformer import DecoderOutput, DeformableTransformer, LayerSizes, Shapes, box_heads, temporal_layers
+from util.errors import InputError
 from util.protocol import CORRECTED, Protocol
 from util.types import ExpressionFeatures, GroundingMaps, Prediction, TextFeatures, TrackingMemory, VideoFeatures
 
@@ -64,6 +66,7 @@ class SegmenterConfig:
     time: bool = False
     presence: bool = False
     grounding: bool = False  # maps of where a sentence points, which the queries' scores listen to
+    pointed: bool = False  # queries start where it points, and see the place marked; needs grounding
     protocol: Protocol = CORRECTED
 
 
@@ -102,6 +105,11 @@ class Segmenter(nn.Module):
         self.presence_head = MLP(dim, dim, 1, 2) if config.presence else None
         self.grounding_head = GroundingHead(dim) if config.grounding else None
         self.matching = Matching(dim) if config.matching else None
+        self.pointed = Pointed(dim) if config.pointed else None
+        if self.pointed is not None:
+            if self.grounding_head is None:
+                raise InputError("model.pointed needs the maps of where a sentence points: set model.grounding to true")
+            nn.init.zeros_(self.transformer.reference_points.weight)  # what it learns is how far beside to start
         self._text_cache = TextCache()
         self.train()
 
@@ -344,19 +352,25 @@ class Segmenter(nn.Module):
         if tracking is not None and self.config.protocol.track_valid_ratio == "current":
             tracking = replace(tracking, ratios_NL2=features.ratios_NL2)
         target = features.sentence_BEC[:, :, None, None].expand(-1, -1, frames, queries, -1).reshape(-1, queries, dim)
-        carried = None
+        pointing, carried, starts = self._pointing(features), None, None
+        if self.pointed is not None and pointing is not None:
+            sizes_N2 = features.sizes_B2.repeat_interleave(expressions * frames, 0)
+            starts = peaks(pointing[0], features.shapes[0], sizes_N2, queries)
+            features = self.pointed(features, pointing, None if tracking is None else tracking.present_N)
         if self.matching is not None and tracking is not None and tracking.marked is not None:
             features, tracking, carried = self.matching(features, tracking)
         position = self.query_embed.weight.expand(rows, -1, -1)
-        reference = self.transformer.initial_reference(self.query_embed.weight, rows, tracking)
+        reference = self.transformer.initial_reference(self.query_embed.weight, rows, tracking, starts)
         decoded = self.transformer.decoder(
             target, position, reference, features, tracking, box_heads=self.bbox_embed, temporal=self.temporal
         )
         last = len(decoded.embeddings) - 1
         wanted = range(last + 1) if aux else (last,)
-        pointing = self._pointing(features)
         told_N = None if tracking is None else tracking.present_N
         predictions = [self._heads(features, decoded, pointing, told_N, layer, carried) for layer in wanted]
+        if self.pointed is not None:
+            order_BETQ = same_things(predictions[-1])
+            predictions = [reordered(prediction, order_BETQ) for prediction in predictions]
         return replace(predictions[-1], aux=tuple(predictions[:-1]))
 
     def _pointing(self, features: ExpressionFeatures) -> list[Tensor] | None:

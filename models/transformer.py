@@ -205,9 +205,13 @@ class DeformableTransformer(nn.Module):
         nn.init.zeros_(self.reference_points.bias)
         nn.init.normal_(self.level_embed)
 
-    def initial_reference(self, query_embed_QC: Tensor, rows: int, tracking: TrackingMemory | None) -> Tensor:
-        """[N, Q, 2]: learned points, or the reference mask's centre in the rows that have one."""
-        reference = self.reference_points(query_embed_QC).sigmoid().expand(rows, -1, -1)
+    def initial_reference(
+        self, query_embed_QC: Tensor, rows: int, tracking: TrackingMemory | None, starts_NQ2: Tensor | None = None
+    ) -> Tensor:
+        """[N, Q, 2]: learned points, or learned steps away from `starts_NQ2` (in logits) where those are given; in the
+        rows that have a reference mask, its centre."""
+        logits = self.reference_points(query_embed_QC).expand(rows, -1, -1)
+        reference = (logits if starts_NQ2 is None else inverse_sigmoid(starts_NQ2) + logits).sigmoid()
         if tracking is None or tracking.centres_N2 is None:
             return reference
         centres = tracking.centres_N2[:, None].to(reference.dtype)

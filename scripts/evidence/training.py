@@ -24,7 +24,7 @@ from util.report import ROOT, write_json
 _INCIDENTAL = ("output_dir", "device", "resume", "log_every", "checkpoint_every", "keep_checkpoints", "seed")
 _OF_THE_SECOND_STAGE = (*_INCIDENTAL, "steps", "batch", "micro_batch", "ema_decay", "tracking", "validation")
 # Parts of the network behind the encoder, where the grounding stage ends.
-_BEHIND = ("tracking", "presence", "time", "matching")
+_BEHIND = ("tracking", "presence", "time", "matching", "pointed")
 _CURVE_POINTS = 60
 _CLOCK_EVERY = 5.0  # seconds
 

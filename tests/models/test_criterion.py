@@ -323,6 +323,38 @@ def test_nothing_is_better_than_the_share_of_each_cell_that_is_covered(name: str
     torch.testing.assert_close(logits.sigmoid(), wanted, atol=0.06, rtol=0)
 
 
+def test_matched_in_each_frame_a_clip_is_many_of_one_frame() -> None:
+    """Losses are those of the frames on their own, over the counts of the whole; masks count by frame, not by clip."""
+    targets, prediction = _mixed_targets(), random_prediction(2, 3)
+    prediction = replace(prediction, aux=(replace(random_prediction(2, 3), presence_BETQ=None),))
+    prediction = replace(prediction, carried_BEThw=torch.randn(2, 3, 3, 8, 12), told_BET=torch.rand(2, 3, 3) > 0.5)
+    criterion, sizes = Criterion(CriterionConfig(matched="frame")), torch.tensor([[32, 48], [30, 40]])
+    output = criterion(prediction, targets, sizes)
+    counts = Normaliser.from_targets(targets)
+    alone = []
+    for t in range(3):
+        one = slice(t, t + 1)
+
+        def cut(given: Prediction, one: slice = one) -> Prediction:
+            tensors = {name: value[:, :, one] for name, value in vars(given).items() if isinstance(value, Tensor)}
+            return replace(given, **tensors, aux=tuple(cut(layer) for layer in given.aux))
+
+        truth = replace(
+            targets,
+            masks_BENTHW=targets.masks_BENTHW[:, :, :, one],
+            boxes_BENT4=targets.boxes_BENT4[:, :, :, one],
+            states_BENT=targets.states_BENT[..., one],
+        )
+        frame = Criterion()(cut(prediction), truth, sizes, replace(counts, clips=counts.frames))
+        assert torch.equal(frame.match.queries_BEN, output.match.queries_BEN[t::3])
+        alone.append(frame.losses)
+    assert set(output.losses) == set(alone[0]) and "loss_carried" in output.losses
+    for name, value in output.losses.items():
+        torch.testing.assert_close(value, sum(losses[name] for losses in alone))
+    whole = Criterion()(prediction, targets, sizes)
+    assert not torch.equal(whole.match.queries_BEN.repeat_interleave(3, 0), output.match.queries_BEN)
+
+
 def test_more_objects_than_queries() -> None:
     targets, prediction = rectangle_targets(objects=7), _with_gradient(random_prediction())
     output = Criterion()(prediction, targets, _full_size(targets))
