@@ -76,10 +76,11 @@ def _first_stage(said: dict[str, Any]) -> dict[str, Any]:
     """A config as far as it says what is trained before the encoder."""
     stage = {name: value for name, value in said.items() if name not in _OF_THE_SECOND_STAGE}
     model = {name: value for name, value in said.get("model", {}).items() if name not in _BEHIND}
+    only = {name: value for name, value in said.get("criterion", {}).items() if name == "grounding"}  # its one loss
     data = dict(said.get("data", {}))
     if said["grounding"].get("clip"):  # its own
         data.pop("clip", None)
-    return stage | {"model": model, "data": data}
+    return stage | {"model": model, "data": data, "criterion": only}
 
 
 def inference_of(said: dict[str, Any]) -> dict[str, Any]:

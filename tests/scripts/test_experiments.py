@@ -105,6 +105,8 @@ def test_trainings_share_the_stage_before_the_encoder_where_nothing_before_it_di
     for line, other, shared in (
         ("  presence: true", "  presence: false", True),
         ("    eventful: 0.5", "    eventful: 0.1", True),
+        ("ce: 5.0", "ce: 4.0", True),
+        ("grounding: 10.0", "grounding: 9.0", False),
         ("  space_time: true", "  space_time: false", False),
         ("  lr: 1e-3", "  lr: 2e-3", False),
     ):
