@@ -23,6 +23,7 @@ _TRUE_MASKS_ONLY = tuple(
 )
 
 _TIMELESS = ("model.motion=false", "model.space_time=false")
+_LEARNED = ("model.pointed=false", "criterion.matched=clip")  # who a query is does not depend on the frame then
 _UNFORCED = ("tracking.drop_all=1.0", "model.matching=false")  # without masks there is nothing to match
 
 
@@ -66,6 +67,8 @@ TRAININGS: dict[str, Training] = {
     "timeless": Training("every frame alone: neither motion nor attention over time", _TIMELESS),
     "unforced-timeless": Training("never told a mask, every frame alone: ReferFormer", (*_TIMELESS, *_UNFORCED)),
     "matchless": Training("the reference mask told to the queries alone (TF-RVOS)", ("model.matching=false",)),
+    "learned": Training("queries start from learned points", _LEARNED),
+    "unforced-learned": Training("never told a mask, queries start from learned points", (*_LEARNED, *_UNFORCED)),
     "presenceless": Training("without the presence head", ("model.presence=false",)),
 }
 
@@ -80,6 +83,8 @@ ROWS: dict[str, Row] = {
     "corrupted": Row("teacher forcing + corruption", "corrupted"),
     "rgb": Row("stream of pixels instead of features", "rgb"),
     "matchless": Row("masks told to queries alone, not carried", "matchless"),
+    "learned": Row("queries start from learned points", "learned"),
+    "clip-learned": Row("the same in clip mode, without forcing", "unforced-learned", {"mode": "clip"}),
     "elected": Row("key elected by all frames, of up to 4", "forced", {"keys": 4}),
     "key-class": Row("key by class score", "forced", {"frame_score": "class"}),
     "key-stability": Row("key by stability", "forced", {"frame_score": "stability"}),
@@ -103,6 +108,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "Time": ("forced", "timeless", "clip", "clip-timeless"),
     "What the tracking stream is told in training": ("forced", "corrupted", "teacher", "unforced"),
     "What the tracking stream is made of": ("forced", "matchless", "rgb"),
+    "Where queries start": ("forced", "learned", "clip", "clip-learned"),
     "Which frame is the key": (
         "forced", "elected", "key-class", "key-stability", "key-first", "key-best",
     ),
