@@ -15,6 +15,10 @@ from util.decision import Decision, decide
 from util.protocol import CORRECTED, Protocol
 from util.types import IGNORE, PRESENT, ClipBatch, Prediction, Targets
 
+# Intersection over union with the true mask from which the network's own is of the same thing. One of another thing, held to the
+# referent all the same, teaches to leave the mask for what the words say, which is not what following is.
+SAME_THING = 0.3
+
 
 @dataclass(frozen=True)
 class References:
@@ -23,16 +27,19 @@ class References:
     index_BT     int64 position of the reference frame in the clip, or in the batch's neighbours where it has them
     masks_BEThw  soft masks 0..1 of the reference frames on the stride-4 grid, as wrong as training wants them
     present_BET  bool, False where nothing is told
-    own_BET      bool, True where the network's own mask of the reference frame is to take the true one's place: drawn,
-                 and always where that frame is not labelled (A2D, JHMDB), so that there is no true one
+    own_BET      bool, True where the network's own mask of the reference frame is to take the true one's place if it is
+                 of the same thing
+    blind_BET    bool, True where that frame is not labelled (A2D, JHMDB), so that there is no true one and the own one
+                 is taken unseen
     given_BE     bool, False for sentences that are told nothing in any frame
-    some_own     whether own_BET has a True, known without asking the device
+    some_own     whether own_BET or blind_BET has a True, known without asking the device
     """
 
     index_BT: Tensor
     masks_BEThw: Tensor
     present_BET: Tensor
     own_BET: Tensor
+    blind_BET: Tensor
     given_BE: Tensor
     some_own: bool
 
@@ -42,20 +49,30 @@ class References:
     def clips(self, start: int, stop: int) -> References:
         """Those of clips `start` to `stop`; on the CPU."""
         cut = self._each(lambda tensor: tensor[start:stop])
-        return replace(cut, some_own=bool(cut.own_BET.any()))
+        return replace(cut, some_own=bool((cut.own_BET | cut.blind_BET).any()))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> References:
-        tensors = (self.index_BT, self.masks_BEThw, self.present_BET, self.own_BET, self.given_BE)
-        index, masks, present, own, given = (change(tensor) for tensor in tensors)
-        return References(index, masks, present, own, given, self.some_own)
+        return References(
+            change(self.index_BT),
+            change(self.masks_BEThw),
+            change(self.present_BET),
+            change(self.own_BET),
+            change(self.blind_BET),
+            change(self.given_BE),
+            self.some_own,
+        )
 
     def with_own(self, prediction: Prediction) -> References:
-        """The network's own masks put in where they were drawn; where it finds nothing, nothing is told."""
+        """The network's own masks put in where they were drawn and show the same thing, and where there is no other;
+        then, where it finds nothing, nothing is told."""
         masks_BEThw, found_BET = _answer(prediction)
         index_BET = self.index_BT[:, None].expand_as(found_BET)
         rows = index_BET[..., None, None].expand_as(masks_BEThw)
         masks, found = masks_BEThw.gather(2, rows), found_BET.gather(2, index_BET)
-        own = self.own_BET
+        ours, true = masks > 0.5, self.masks_BEThw > 0.5
+        common, either = (ours & true).sum((-2, -1)), (ours | true).sum((-2, -1))
+        same = found & self.present_BET & (common >= SAME_THING * either)
+        own = self.blind_BET | (self.own_BET & same)
         return replace(
             self,
             masks_BEThw=torch.where(own[..., None, None], masks, self.masks_BEThw),
@@ -86,8 +103,8 @@ def draw_references(
         _draw_clip(_clip(targets, b), config, own, _generator(seed, first_clip + b), protocol, apart=apart)
         for b in range(len(batch.captions))
     ]
-    index, masks, present, own_BET, given = (torch.cat(rows) for rows in zip(*clips, strict=True))
-    return References(index, masks, present, own_BET, given, bool(own_BET.any()))
+    index, masks, present, own_BET, blind, given = (torch.cat(rows) for rows in zip(*clips, strict=True))
+    return References(index, masks, present, own_BET, blind, given, bool((own_BET | blind).any()))
 
 
 def _draw_clip(
@@ -111,11 +128,10 @@ def _draw_clip(
     corrupted = corrupt(masks_EThw.flatten(0, 1), others_EThw.flatten(0, 1), config.corruption, generator)
     given_1E = tracked((1, expressions), config.drop_all, generator)
     own_1ET = torch.rand(1, expressions, frames, generator=generator) < own
-    if not apart:
-        own_1ET = own_1ET | ~labelled_1ET[:, :, index_1T[0]]
+    blind_1ET = torch.zeros_like(own_1ET) if apart else ~labelled_1ET[:, :, index_1T[0]]
     seen_1ET = (corrupted > 0.5).flatten(1).any(1).view(1, expressions, frames)
     told_1ET = seen_1ET & present_1ET[:, :, index_1T[0]] & given_1E[..., None]
-    return index_1T, corrupted.view(1, *masks_EThw.shape), told_1ET, own_1ET, given_1E
+    return index_1T, corrupted.view(1, *masks_EThw.shape), told_1ET, own_1ET, blind_1ET, given_1E
 
 
 def _truth(targets: Targets, protocol: Protocol) -> tuple[Tensor, Tensor, Tensor]:
