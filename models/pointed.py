@@ -2,8 +2,9 @@
 
 Queries that start from learned points have to find on their own what the sentence's map already shows. Two-stage
 Deformable DETR and the language-guided queries of Grounding DINO start at the best tokens; here they start at the map's
-peaks, one each, so that look-alikes get a query of their own. The map also marks the tokens that queries read and the
-features that masks are made of. Where a mask is told, it says better what is meant, and all this is left out.
+peaks, the first query at the highest, so that look-alikes get a query of their own. The map also marks the tokens that
+queries read and the features that masks are made of. Where a mask is told, it says better what is meant, and all this
+is left out.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.matcher import assign
-from util.types import ExpressionFeatures, Prediction
+from util.types import ExpressionFeatures
 
 STRIDE = 8  # of the map that is read, the finest one
 MARK = 0.1  # standard deviation of the marks before training
@@ -79,46 +79,3 @@ def peaks(log_shares_NS1: Tensor, shape: tuple[int, int], sizes_N2: Tensor, coun
     centre_NS2 = torch.stack((across, down), -1) / mass.clamp(min=torch.finfo(mass.dtype).tiny)[..., None]
     centres = centre_NS2.gather(1, found_NQ[..., None].expand(-1, -1, 2))
     return (centres / sizes_N2.flip(-1)[:, None].to(centres.dtype)).clamp(0, 1)
-
-
-def same_things(prediction: Prediction) -> Tensor:
-    """Which query of each frame is in which slot, int64 [B, E, T, Q]: a slot is one thing, the first the surest of all.
-
-    Where queries start depends on the frame, so their numbers say nothing of who they are. From frame to frame they are
-    matched by the likeness of their embeddings (MinVIS, Huang et al. 2022) and by how near they are.
-    """
-    with torch.no_grad():
-        looks_BETQC = F.normalize(prediction.embeddings_BETQC.float(), dim=-1)
-        places_BETQ2 = prediction.boxes_BETQ4[..., :2].float()
-        batch, expressions, frames, queries = places_BETQ2.shape[:4]
-        all_of_them = torch.ones(batch, expressions, queries, dtype=torch.bool, device=looks_BETQC.device)
-        order = [torch.arange(queries, device=looks_BETQC.device).expand(batch, expressions, queries)]
-        for t in range(1, frames):
-            looks, places = (
-                values[:, :, t - 1].gather(2, order[-1][..., None].expand(-1, -1, -1, values.shape[-1]))
-                for values in (looks_BETQC, places_BETQ2)
-            )
-            unlike = 1 - looks @ looks_BETQC[:, :, t].transpose(-1, -2)
-            order.append(assign(unlike + torch.cdist(places, places_BETQ2[:, :, t]), all_of_them))
-        order_BETQ = torch.stack(order, 2)
-        scores_BETQ = prediction.logits_BETQK.float().amax(-1).sigmoid().gather(3, order_BETQ)
-        surest_BEQ = scores_BETQ.mean(2).argsort(dim=-1, descending=True, stable=True)
-        return order_BETQ.gather(3, surest_BEQ[:, :, None].expand(-1, -1, frames, -1))
-
-
-def reordered(prediction: Prediction, order_BETQ: Tensor) -> Prediction:
-    """The same with the queries of each frame in this order; `aux` is left as it is."""
-
-    def of(values: Tensor) -> Tensor:
-        index = order_BETQ.view(*order_BETQ.shape, *[1] * (values.dim() - 4)).expand_as(values)
-        return values.gather(3, index)
-
-    return replace(
-        prediction,
-        logits_BETQK=of(prediction.logits_BETQK),
-        boxes_BETQ4=of(prediction.boxes_BETQ4),
-        masks_BETQhw=of(prediction.masks_BETQhw),
-        presence_BETQ=None if prediction.presence_BETQ is None else of(prediction.presence_BETQ),
-        embeddings_BETQC=of(prediction.embeddings_BETQC),
-        reference_points_BETQ2=of(prediction.reference_points_BETQ2),
-    )

@@ -27,7 +27,7 @@ from models.matching import Carried, Matching, reference_masks
 from models.mlp import MLP
 from models.motion import Motion
 from models.pixel_decoder import PixelDecoder
-from models.pointed import Pointed, peaks, reordered, same_things
+from models.pointed import Pointed, peaks
 from models.position_encoding import sine_1d, sine_2d
 from models.space_time import SpaceTime
 from models.text_cache import TextCache
@@ -368,9 +368,6 @@ class Segmenter(nn.Module):
         wanted = range(last + 1) if aux else (last,)
         told_N = None if tracking is None else tracking.present_N
         predictions = [self._heads(features, decoded, pointing, told_N, layer, carried) for layer in wanted]
-        if self.pointed is not None:
-            order_BETQ = same_things(predictions[-1])
-            predictions = [reordered(prediction, order_BETQ) for prediction in predictions]
         return replace(predictions[-1], aux=tuple(predictions[:-1]))
 
     def _pointing(self, features: ExpressionFeatures) -> list[Tensor] | None:
