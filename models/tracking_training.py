@@ -42,7 +42,7 @@ class TrackingTraining:
 
     drop_all         probability that a sentence of a clip gets no tracking information at all: the same network must
                      make the first pass
-    self_prediction  probability, at the end of training, that a reference mask is the network's own
+    self_prediction  probability, at the end of training, that a reference mask is the network's own, where it is right
     warmup           share of training before that probability begins to rise
     """
 
