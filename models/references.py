@@ -16,7 +16,7 @@ from util.protocol import CORRECTED, Protocol
 from util.types import IGNORE, PRESENT, ClipBatch, Prediction, Targets
 
 # Intersection over union with the true mask from which the network's own is of the same thing. One of another thing,
-# held to the referent all the same, teaches to leave the mask for what the words say, which is not what following is.
+# held to the referent all the same, teaches that the referent need not be where the mask is.
 SAME_THING = 0.3
 
 

@@ -282,7 +282,7 @@ def grounded_config(folder: Path) -> TrainConfig:
     config = clip_config(folder, steps=3)
     clip = replace(config.data.clip, frames=1, expressions=2)
     stage = GroundingStage(steps=4, batch=4, micro_batch=2, warmup_steps=1, ema_decay=0.5, clip=clip)
-    return replace(config, model=replace(config.model, grounding=True, matching=True), grounding=stage)
+    return replace(config, model=replace(config.model, grounding=True, matching=True, pointed=True), grounding=stage)
 
 
 # ---- a run -----------------------------------------------------------------------------------------------------------
