@@ -101,7 +101,7 @@ class TrainConfig:
     grounding: GroundingStage | None = None  # a stage to begin with; needs model.grounding
     output_dir: Path = Path("output")
     weights: str | None = None  # network to start from: a checkpoint's folder or file, or a hub id
-    backbone_weights: Path | None = None  # ImageNet or Kinetics weights to start from, without `weights`
+    backbone_weights: Path | None = None  # its classification weights to start from, in the first stage if there is one
     steps: int | None = None  # length in optimizer steps ...
     epochs: int | None = None  # ... or in passes over the data: give one
     batch: int = 8  # clips of one optimizer step, over all ranks
@@ -170,7 +170,7 @@ def _train(config: TrainConfig, world: World, interrupt: Interrupt) -> Outcome:
             outcome = _train_run(before, world, interrupt, grounding_only=True)
             if outcome.stopped is not None:
                 return outcome
-        config = replace(config, weights=str(before.output_dir / "model"))
+        config = replace(config, weights=str(before.output_dir / "model"), backbone_weights=None)
     return _train_run(config, world, interrupt)
 
 

@@ -1,4 +1,5 @@
-"""Pre-trained classification weights for a backbone: torchvision ResNet, official Swin, official Video-Swin files.
+"""Pre-trained classification weights for a backbone: torchvision ResNet, official Swin, official Video-Swin files, and
+the tiny backbone's own (`scripts/looks.py`).
 
 Strict: what a classification file has beyond the backbone, and the backbone beyond the file, is known by name;
 any other difference is an error that lists the keys.
@@ -13,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from models.resnet import ResNet
+from models.resnet import ResNet, TinyResNet
 from models.swin import Swin
 from models.video_swin import VideoSwin
 from util.errors import InputError
@@ -40,7 +43,8 @@ def load_imagenet(backbone: nn.Sequential, path: str | Path) -> LoadReport:
     """Load a classification file into what `build_backbone` made, in place.
 
     Reads torchvision's ResNet files, the official Swin files ('model') and Video-Swin files ('state_dict'), as
-    tensors only. Raises InputError when the file cannot be read or does not fit; the backbone is then unchanged.
+    tensors only, and for the tiny backbone a safetensors file of its own keys. Raises InputError when the file cannot
+    be read or does not fit; the backbone is then unchanged.
     """
     body = backbone.get_submodule("0.body")
     if isinstance(body, ResNet):
@@ -50,7 +54,8 @@ def load_imagenet(backbone: nn.Sequential, path: str | Path) -> LoadReport:
     elif isinstance(body, VideoSwin):
         adapt = from_video_swin
     else:
-        raise InputError("the tiny backbone has no pre-trained weights; leave the path out")
+        assert isinstance(body, TinyResNet)
+        adapt = from_tiny
     adapted = adapt(read_tensors(path))
     ours = body.state_dict()
     problems = differences(ours, adapted)
@@ -74,12 +79,14 @@ class Adapted:
 
 
 def read_tensors(path: str | Path) -> Mapping[str, Any]:
-    """A torch file read without running anything in it. Raises InputError."""
+    """A torch or safetensors file read without running anything in it. Raises InputError."""
     try:
+        if Path(path).suffix == ".safetensors":
+            return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"no file {path}; download the backbone's weights or leave the path out") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError) as error:
         raise InputError(f"cannot read {path} as a file of weights: {str(error).splitlines()[0]}") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path} holds a {type(content).__name__}, not named weights")
@@ -115,6 +122,11 @@ def from_video_swin(content: Mapping[str, Any]) -> Adapted:
         name = ".".join(parts)
         weights[name] = value.sum(2, keepdim=True) if name == "patch_embed.proj.weight" else value
     return Adapted(weights, dropped)
+
+
+def from_tiny(content: Mapping[str, Any]) -> Adapted:
+    """Our own names."""
+    return Adapted(dict(content), [])
 
 
 def section(content: Mapping[str, Any], name: str, kind: str) -> Mapping[str, Any]:

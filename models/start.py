@@ -55,9 +55,9 @@ def start_segmenter(
     """A network for training, and a line through `say` about every part that did not start at random.
 
     `weights` is a checkpoint, ours or released, of which the keys with the prefixes `only` are taken where some are
-    given; without it the backbone takes `backbone_weights` and a text encoder that is not given by its architecture
-    the hub's. `overwritten`: a training checkpoint will replace everything, so nothing is fetched or read. Raises
-    InputError.
+    given; without it a text encoder that is not given by its architecture takes the hub's. `backbone_weights` are the
+    backbone's, whatever `weights` says of it. `overwritten`: a training checkpoint will replace everything, so nothing
+    is fetched or read. Raises InputError.
     """
     fetch = not overwritten and weights is None and config.text.arch is None
     segmenter = Segmenter(config, pretrained=fetch, tokenizer=tokenizer)
@@ -65,7 +65,7 @@ def start_segmenter(
         return segmenter
     if weights is not None:
         say(f"starting from {weights}: {initialise(segmenter, weights, only=only)}")
-    elif backbone_weights is not None:
+    if backbone_weights is not None:
         report = load_imagenet(segmenter.backbone, backbone_weights)
         say(f"backbone from {backbone_weights}: {len(report.loaded)} entries loaded")
     return segmenter

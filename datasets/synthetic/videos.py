@@ -173,6 +173,28 @@ class SyntheticVideos(VideoList):
     def program(self, index: int) -> tuple[World, tuple[Sentence, ...]]:
         """The world of video `index` and its sentences with the programs that decide their answers."""
         config = self.config
+        split, world = self._drawn(index)
+        verifier = Verifier(observe(world))
+        quotas = QUOTAS[split] if split else plain_quotas(config.motion, config.no_target)
+        said = draw_sentences(
+            Draw(*self._seed(index, _SENTENCES)),
+            verifier,
+            config.expressions,
+            quotas.shares,
+            about=spoken_of(split, verifier),
+            static=quotas.static,
+            held_out=config.held_out,
+        )
+        return world, said
+
+    def silent(self, index: int) -> tuple[World, ReferringVideo]:
+        """Video `index` as it is, with no sentences, which take most of the time to find; and its world."""
+        _, world = self._drawn(index)
+        return world, self.filmed(index, world, ())
+
+    def _drawn(self, index: int) -> tuple[Split | None, World]:
+        """The split that video `index` is of, and its world."""
+        config = self.config
         draw = Draw(*self._seed(index, _WORLD))
         things = config.min_objects + int(draw.between(0, config.max_objects - config.min_objects + 1))
         aspect = config.width / config.height
@@ -187,18 +209,7 @@ class SyntheticVideos(VideoList):
             world = draw_scene(draw, split, aspect, things)
         if config.hard:
             world = harden(Draw(*self._seed(index, _HARDSHIP)), world)
-        verifier = Verifier(observe(world))
-        quotas = QUOTAS[split] if split else plain_quotas(config.motion, config.no_target)
-        said = draw_sentences(
-            Draw(*self._seed(index, _SENTENCES)),
-            verifier,
-            config.expressions,
-            quotas.shares,
-            about=spoken_of(split, verifier),
-            static=quotas.static,
-            held_out=config.held_out,
-        )
-        return world, said
+        return split, world
 
     def _seed(self, index: int, part: int) -> tuple[int, ...]:
         """Of one part of a video. Splits share nothing: their videos of the same number are different worlds."""

@@ -103,9 +103,9 @@ class Rogue:
 
 
 def test_unreadable_files_say_so(tmp_path, capsys):
-    backbone = build_backbone(BackboneConfig("tiny"))
-    with pytest.raises(InputError, match="tiny backbone has no pre-trained weights"):
-        load_imagenet(backbone, tmp_path / "x.pth")
+    (tmp_path / "junk.safetensors").write_bytes(b"not weights")
+    with pytest.raises(InputError, match="cannot read"):
+        load_imagenet(build_backbone(BackboneConfig("tiny")), tmp_path / "junk.safetensors")
     swin = outline("swin_t")
     with pytest.raises(InputError, match=r"no file .*x\.pth"):
         load_imagenet(swin, tmp_path / "x.pth")
