@@ -28,7 +28,7 @@ from models.references import draw_references
 from models.segmenter import Segmenter, SegmenterConfig
 from models.start import BEFORE_ENCODER, compile_parts, sentences_of, start_segmenter, start_tokenizer
 from models.tracking_training import TrackingTraining
-from models.training_step import TrainingStep, accumulate
+from models.training_step import Stage, TrainingStep, accumulate
 from models.validation import validate
 from util.checkpoint_files import last_checkpoint, read_checkpoint, remove_unfinished, write_checkpoint
 from util.config import changed_keys, to_dict
@@ -89,6 +89,22 @@ class GroundingStage:
 
 
 @dataclass(frozen=True)
+class ChoiceStage:
+    """A last run that trains only which of several tracks is meant (`models/choice.py`), in OUTPUT/choice.
+
+    The network stays as it is; it is read without gradients, at a small part of a step's cost.
+    """
+
+    steps: int = 600
+    batch: int = 8
+    micro_batch: int = 8
+    lr: float = 1e-3
+    warmup_steps: int = 50
+    ema_decay: float | None = None
+    clip: ClipConfig = field(default_factory=ClipConfig)  # frames that span a video, all of them answered
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """A whole run. Relative paths are taken from the working directory."""
 
@@ -99,6 +115,7 @@ class TrainConfig:
     tracking: TrackingTraining = field(default_factory=TrackingTraining)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     grounding: GroundingStage | None = None  # a stage to begin with; needs model.grounding
+    choice: ChoiceStage | None = None  # a stage to end with; needs model.grounding
     output_dir: Path = Path("output")
     weights: str | None = None  # network to start from: a checkpoint's folder or file, or a hub id
     backbone_weights: Path | None = None  # its classification weights to start from, in the first stage if there is one
@@ -139,7 +156,7 @@ class Run:
     ema: Ema | None
     total: int  # optimizer steps of the whole run
     epoch: float  # optimizer steps of one unit of the schedule's milestones
-    grounding_only: bool = False  # this is the stage before the run
+    stage: Stage = "network"
     losses: LossWindow = field(default_factory=LossWindow)
     step: int = 0
     best: float | None = None
@@ -164,18 +181,23 @@ def train(config: TrainConfig) -> Outcome:
 
 
 def _train(config: TrainConfig, world: World, interrupt: Interrupt) -> Outcome:
-    if config.grounding is not None:
-        before = _grounding_run(config, config.grounding)
-        if _checkpoint(config, world) is None:
-            outcome = _train_run(before, world, interrupt, grounding_only=True)
-            if outcome.stopped is not None:
-                return outcome
-        config = replace(config, weights=str(before.output_dir / "model"), backbone_weights=None)
-    return _train_run(config, world, interrupt)
+    after = _choice_run(config, config.choice) if config.choice is not None else None
+    if after is None or _checkpoint(after, world) is None:
+        if config.grounding is not None:
+            before = _grounding_run(config, config.grounding)
+            if _checkpoint(config, world) is None:
+                outcome = _train_run(before, world, interrupt, "grounding")
+                if outcome.stopped is not None:
+                    return outcome
+            config = replace(config, weights=str(before.output_dir / "model"), backbone_weights=None)
+        outcome = _train_run(config, world, interrupt, "network")
+        if after is None or outcome.stopped is not None:
+            return outcome
+    return _train_run(after, world, interrupt, "choice")
 
 
-def _train_run(config: TrainConfig, world: World, interrupt: Interrupt, *, grounding_only: bool = False) -> Outcome:
-    run = start(config, world, grounding_only=grounding_only)
+def _train_run(config: TrainConfig, world: World, interrupt: Interrupt, stage: Stage) -> Outcome:
+    run = start(config, world, stage=stage)
     outcome = _loop(run, interrupt)
     run.log.close()
     return outcome
@@ -200,6 +222,29 @@ def _grounding_run(config: TrainConfig, stage: GroundingStage) -> TrainConfig:
         data=replace(config.data, clip=stage.clip),
         optim=replace(optim, schedule="cosine", warmup_steps=stage.warmup_steps),
         validation=ValidationConfig(),
+    )
+
+
+def _choice_run(config: TrainConfig, stage: ChoiceStage) -> TrainConfig:
+    """The config of the stage after `config`'s own run, whose network it takes."""
+    if not config.model.grounding:
+        raise InputError("a choice among tracks reads where sentences point: set model.grounding to true as well")
+    return replace(
+        config,
+        grounding=None,
+        choice=None,
+        model=replace(config.model, choice=True),
+        weights=str(config.output_dir / "model"),
+        backbone_weights=None,
+        output_dir=config.output_dir / "choice",
+        steps=stage.steps,
+        epochs=None,
+        batch=stage.batch,
+        micro_batch=stage.micro_batch,
+        ema_decay=stage.ema_decay,
+        data=replace(config.data, clip=stage.clip),
+        optim=replace(config.optim, lr=stage.lr, schedule="cosine", warmup_steps=stage.warmup_steps),
+        validation=replace(config.validation, source=None),
     )
 
 
@@ -244,7 +289,9 @@ def _finish(run: Run, interrupt: Interrupt) -> Outcome:
         with _averaged(run):
             export(run)
     ready = (
-        "the whole network is next" if run.grounding_only else f"{folder / 'model'} is ready for `segment --weights`"
+        "the whole network is next"
+        if run.stage == "grounding"
+        else f"{folder / 'model'} is ready for `segment --weights`"
     )
     run.log.say(f"done after {run.step} steps; {ready}")
     return Outcome(run.step, run.best)
@@ -257,7 +304,7 @@ def optimise(run: Run, batch: ClipBatch) -> None:
     set_learning_rates(run.optimizer, learning_rate_share(run.step, run.total, config.optim, run.epoch))
     run.optimizer.zero_grad(set_to_none=True)
     references = None
-    if config.model.tracking != "none" and not run.grounding_only:
+    if config.model.tracking != "none" and run.stage == "network":
         first_clip = run.step * config.batch + world.rank * (config.batch // world.size)
         progress = run.step / run.total
         references = draw_references(
@@ -284,25 +331,26 @@ def optimise(run: Run, batch: ClipBatch) -> None:
 # ---- the beginning ---------------------------------------------------------------------------------------------------
 
 
-def start(config: TrainConfig, world: World, *, grounding_only: bool = False) -> Run:
+def start(config: TrainConfig, world: World, *, stage: Stage = "network") -> Run:
     """Everything a run needs, from a checkpoint where `config.resume` finds one. Raises InputError."""
     _check(config, world)
     kernel = require(world.device)
     folder = _checkpoint(config, world)
     log = RunLog(config.output_dir, enabled=world.is_main)
     seed_everything(config.seed)
-    segmenter = _network(config, world, log, overwritten=folder is not None, grounding_only=grounding_only)
+    segmenter = _network(config, world, log, overwritten=folder is not None, stage=stage)
     optimizer = build_optimizer(parameter_groups(segmenter.named_parameters(), config.optim), config.optim)
     default = world.device.type == "cuda" and config.model.protocol.name != "published"
     amp = default if config.amp is None else config.amp
     criterion = Criterion(config.criterion, config.model.protocol)
-    module: nn.Module = TrainingStep(segmenter, criterion, amp=amp, grounding_only=grounding_only)
+    module: nn.Module = TrainingStep(segmenter, criterion, amp=amp, stage=stage)
     if world.size > 1:
-        module = DistributedDataParallel(module, gradient_as_bucket_view=True, find_unused_parameters=grounding_only)
+        unused = stage == "grounding"
+        module = DistributedDataParallel(module, gradient_as_bucket_view=True, find_unused_parameters=unused)
     ema = Ema(segmenter, config.ema_decay) if config.ema_decay is not None else None
     epoch = samples_per_epoch(config.data) / config.batch if config.epochs else 1.0
     total = config.steps or int((config.epochs or 0) * epoch)
-    run = Run(config, world, log, segmenter, module, optimizer, ema, total, epoch, grounding_only)
+    run = Run(config, world, log, segmenter, module, optimizer, ema, total, epoch, stage)
     seed_everything(config.seed + world.rank)
     if folder is not None:
         resume(run, folder)
@@ -317,7 +365,7 @@ def start(config: TrainConfig, world: World, *, grounding_only: bool = False) ->
     return run
 
 
-def _network(config: TrainConfig, world: World, log: RunLog, *, overwritten: bool, grounding_only: bool) -> Segmenter:
+def _network(config: TrainConfig, world: World, log: RunLog, *, overwritten: bool, stage: Stage) -> Segmenter:
     videos = [eval_videos(source) for source in config.data.sources]
     if not world.is_main:
         world.barrier()  # the first rank may have a tokenizer to write
@@ -328,11 +376,15 @@ def _network(config: TrainConfig, world: World, log: RunLog, *, overwritten: boo
         config.model,
         tokenizer,
         weights=config.weights,
-        only=BEFORE_ENCODER if grounding_only else (),
+        only=BEFORE_ENCODER if stage == "grounding" else (),
         backbone_weights=config.backbone_weights,
         overwritten=overwritten,
         say=log.say,
     )
+    if stage == "choice":
+        assert segmenter.choice is not None
+        segmenter.eval().requires_grad_(False)
+        segmenter.choice.requires_grad_(True)
     if config.compile:
         compile_parts(segmenter)
     return segmenter.to(world.device)

@@ -48,7 +48,9 @@ __all__ = [
 WEIGHTS_FILE = "model.safetensors"
 FORMAT, VERSION = "refertrack", 1
 # what our networks have beyond the released ones
-ADDITIONS = ("motion.", "space_time.", "temporal.", "presence_head.", "grounding_head.", "matching.", "pointed.")
+ADDITIONS = (
+    "motion.", "space_time.", "temporal.", "presence_head.", "grounding_head.", "matching.", "pointed.", "choice.",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

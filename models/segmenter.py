@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.backbone import Backbone, BackboneConfig, build_backbone
+from models.choice import TrackChoice, track_views
 from models.fusion import FeatureResizer, VisionLanguageFusion
 from models.grounding import GroundingHead
 from models.heads import class_heads, controller
@@ -67,6 +68,7 @@ class SegmenterConfig:
     presence: bool = False
     grounding: bool = False  # maps of where a sentence points, which the queries' scores listen to
     pointed: bool = False  # queries start where it points, and see the place marked; needs grounding
+    choice: bool = False  # which of several tracks is meant, asked of whole tracks; needs grounding
     protocol: Protocol = CORRECTED
 
 
@@ -106,9 +108,11 @@ class Segmenter(nn.Module):
         self.grounding_head = GroundingHead(dim) if config.grounding else None
         self.matching = Matching(dim) if config.matching else None
         self.pointed = Pointed(dim) if config.pointed else None
+        self.choice = TrackChoice(dim, config.heads) if config.choice else None
+        for name in ("pointed", "choice"):
+            if getattr(config, name) and not config.grounding:
+                raise InputError(f"model.{name} needs the maps of where a sentence points: set model.grounding to true")
         if self.pointed is not None:
-            if self.grounding_head is None:
-                raise InputError("model.pointed needs the maps of where a sentence points: set model.grounding to true")
             nn.init.zeros_(self.transformer.reference_points.weight)  # what it learns is how far beside to start
         self._text_cache = TextCache()
         self.train()
@@ -230,6 +234,20 @@ class Segmenter(nn.Module):
             raise ValueError("this network has no grounding head; set grounding to true")
         fused, shapes, padding = self._over_time(video, text, frames_BT)
         return GroundingMaps(self.grounding_head(fused), shapes, padding)
+
+    def choose(self, video: VideoFeatures, text: TextFeatures, masks_BKTHW: Tensor) -> Tensor:
+        """Which of a clip's tracks, on the padded canvas, each sentence means: logits [B, E, K].
+
+        What is seen of them gets no gradient. ValueError without a choice.
+        """
+        if self.choice is None or self.grounding_head is None:
+            raise ValueError("this network does not choose among tracks; set choice and grounding to true")
+        with torch.no_grad():
+            fused, shapes, padding = self._over_time(video, text, None)
+            shares = self.grounding_head.log_shares(GroundingMaps(self.grounding_head(fused), shapes, padding))
+            views = track_views(fused, shares[0], shapes[0], masks_BKTHW, video.sizes_B2, video.times_BT)
+        logits_NK = self.choice(views, text.words_BELC.detach().flatten(0, 1), text.padding_BEL.flatten(0, 1))
+        return logits_NK.unflatten(0, text.sentence_BEC.shape[:2])
 
     def _positions(self, video: VideoFeatures) -> tuple[Tensor, ...]:
         dtype = video.projected[0].dtype

@@ -4,31 +4,44 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from models.choice import choice_loss, line_up
 from models.criterion import Criterion, Normaliser
 from models.references import References
 from models.segmenter import Segmenter
 from util.distributed import World
-from util.types import ClipBatch, ExpressionFeatures, GroundingMaps, Targets, TextFeatures, TrackingMemory
+from util.types import (
+    ClipBatch,
+    ExpressionFeatures,
+    GroundingMaps,
+    Targets,
+    TextFeatures,
+    TrackingMemory,
+    VideoFeatures,
+)
+
+# What is trained: what comes before the encoder, by its maps alone; the network; or, when it is done and stays as it
+# is, the choice among tracks.
+Stage = Literal["grounding", "network", "choice"]
 
 
 class TrainingStep(nn.Module):
     """Segmenter and criterion as one module, which is what a wrapper for several processes needs.
 
-    `amp`: bf16 autocast; coordinates and losses stay in float32. `grounding_only`: nothing beyond the fusion runs, and
-    the loss on its maps is the only one.
+    `amp`: bf16 autocast; coordinates and losses stay in float32.
     """
 
-    def __init__(self, segmenter: Segmenter, criterion: Criterion, *, amp: bool, grounding_only: bool = False) -> None:
+    def __init__(self, segmenter: Segmenter, criterion: Criterion, *, amp: bool, stage: Stage = "network") -> None:
         super().__init__()
         self.segmenter = segmenter
         self.criterion = criterion
         self.amp = amp
-        self.grounding_only = grounding_only
+        self.stage = stage
 
     def forward(self, batch: ClipBatch, references: References | None, normaliser: Normaliser) -> dict[str, Tensor]:
         """Un-weighted losses by name (see `Criterion`), and their weighted total, "loss"."""
@@ -38,7 +51,9 @@ class TrainingStep(nn.Module):
             text = segmenter.encode_text(batch.captions)
             maps: GroundingMaps | None
             losses: dict[str, Tensor]
-            if self.grounding_only:
+            if self.stage == "choice":
+                return self._choose(batch, video, text, normaliser)
+            if self.stage == "grounding":
                 maps, losses = segmenter.ground(video, text, batch.answered_BT), {}
             else:
                 features = segmenter.encode_expressions(video, text, batch.answered_BT)
@@ -53,6 +68,14 @@ class TrainingStep(nn.Module):
             labelled = normaliser.presence.clamp(min=1)
             losses["loss_grounding"] = segmenter.grounding_head.loss(maps, batch.targets) / labelled
         return {"loss": self.criterion.total(losses), **losses}
+
+    def _choose(
+        self, batch: ClipBatch, video: VideoFeatures, text: TextFeatures, normaliser: Normaliser
+    ) -> dict[str, Tensor]:
+        lineup = line_up(batch.targets)
+        logits = self.segmenter.choose(video, text, lineup.masks_BKTHW)
+        loss = choice_loss(logits, lineup, batch.targets.weights_BE) / normaliser.clips.clamp(min=1)
+        return {"loss": loss, "loss_choice": loss}
 
     def _track(
         self, batch: ClipBatch, features: ExpressionFeatures, text: TextFeatures, references: References

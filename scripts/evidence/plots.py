@@ -72,14 +72,18 @@ def _places(cells: Sequence[analysis.Cell], names: Sequence[str]) -> Points:
 
 
 def _curves(found: Finished) -> dict[str, dict[str, Points]]:
-    """Losses of both stages, seed 0 of each training."""
-    curves: dict[str, dict[str, Points]] = {"loss of the grounding stage": {}, "loss of the training": {}}
+    """Losses of all stages, seed 0 of each training."""
+    curves: dict[str, dict[str, Points]] = {
+        "loss of the grounding stage": {},
+        "loss of the training": {},
+        "loss of the choice": {},
+    }
     for name in TRAININGS:
         runs = [run for runs in found.runs.values() for run in runs.values() if run["training"]["name"] == name]
         run = min(runs, key=lambda run: run["training"]["seed"], default=None)
         if run is not None:
-            for title, stage in zip(curves, ("grounding", "training"), strict=True):
-                curves[title][name] = [tuple(point) for point in run["curve"][stage]]
+            for title, stage in zip(curves, ("grounding", "training", "choice"), strict=True):
+                curves[title][name] = [tuple(point) for point in run["curve"].get(stage, [])]
     return {title: lines for title, lines in curves.items() if any(lines.values())}
 
 

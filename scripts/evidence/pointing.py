@@ -79,7 +79,7 @@ def learning_curve(
     """
     held_out = SyntheticVideos(replace(WORLD, seed=HELD_OUT, videos=schedule.videos))
     run = start(
-        _run_config(config, variant, schedule, folder / variant), World(0, 1, torch.device("cpu")), grounding_only=True
+        _run_config(config, variant, schedule, folder / variant), World(0, 1, torch.device("cpu")), stage="grounding"
     )
     curve: list[dict[str, float]] = []
     asked: list[Asked] = []

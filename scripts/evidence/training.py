@@ -22,7 +22,7 @@ from util.report import ROOT, write_json
 
 # Keys that say where and how often something is written or on what it runs, and not what is trained.
 _INCIDENTAL = ("output_dir", "device", "resume", "log_every", "checkpoint_every", "keep_checkpoints", "seed")
-_OF_THE_SECOND_STAGE = (*_INCIDENTAL, "steps", "batch", "micro_batch", "ema_decay", "tracking", "validation")
+_LATER = ("steps", "batch", "micro_batch", "ema_decay", "tracking", "choice", "validation")  # than the first stage
 # Parts of the network behind the encoder, where the grounding stage ends.
 _BEHIND = ("tracking", "presence", "time", "matching", "pointed")
 _CURVE_POINTS = 60
@@ -41,7 +41,13 @@ class TrainingRun:
 
     @property
     def model(self) -> Path:
-        return self.folder / "model"
+        """The network that is asked, after the last stage."""
+        return (self.choice if self.config.get("choice") else self.folder) / "model"
+
+    @property
+    def choice(self) -> Path:
+        """Folder of the stage after the network, where there is one."""
+        return self.folder / "choice"
 
     @property
     def grounding(self) -> Path:
@@ -74,7 +80,7 @@ def training_run(name: str, seed: int, base: Path, out: Path) -> TrainingRun:
 
 def _first_stage(said: dict[str, Any]) -> dict[str, Any]:
     """A config as far as it says what is trained before the encoder."""
-    stage = {name: value for name, value in said.items() if name not in _OF_THE_SECOND_STAGE}
+    stage = {name: value for name, value in said.items() if name not in (*_INCIDENTAL, *_LATER)}
     model = {name: value for name, value in said.get("model", {}).items() if name not in _BEHIND}
     only = {name: value for name, value in said.get("criterion", {}).items() if name == "grounding"}  # its one loss
     data = dict(said.get("data", {}))
@@ -174,13 +180,14 @@ def facts(run: TrainingRun, base: Path) -> dict[str, Any]:
         "name": run.name, "key": run.key, "config": base.as_posix(), "changes": list(TRAININGS[run.name].changes),
         "seed": run.seed, "steps": max(line["step"] for line in _events(run.folder)),
         "grounding steps": max((line["step"] for line in _events(run.grounding)), default=0),
+        "choice steps": max((line["step"] for line in _events(run.choice)), default=0),
         **finished, "commit": start["commit"], "hardware": start["hardware"],
     }  # fmt: skip
 
 
 def curve(run: TrainingRun) -> dict[str, Any]:
-    """Learning curves from the run's log: [step, loss] of both stages, thinned, and what validation found."""
-    stages = {"grounding": run.grounding, "training": run.folder}
+    """Learning curves from the run's log: [step, loss] of all stages, thinned, and what validation found."""
+    stages = {"grounding": run.grounding, "training": run.folder, "choice": run.choice}
     losses = {stage: _thinned([[line["step"], round(line["loss"], 4)] for line in _events(folder)
                                if line["event"] == "train"]) for stage, folder in stages.items()}  # fmt: skip
     found = [[line["step"], round(line["J&F"], 4)] for line in _events(run.folder) if line["event"] == "validation"]
