@@ -1,8 +1,9 @@
-"""Which of several keys: each is tracked through the video, and all frames vote for the track they agree with.
+"""Which of several keys: each is tracked through the video, and the sentence is asked of the tracks.
 
-A frame by itself may well be sure of the wrong thing; most frames are seldom wrong about the same one. The first
-candidate is the best-scoring frame. The next begins at the best frame whose own answer no track so far agrees with, so
-that a video whose frames are of one mind is tracked once.
+A frame by itself may well be sure of the wrong thing. The first candidate is the best-scoring frame. The next begins at
+the best frame whose own answer no track so far agrees with, so that a video whose frames are of one mind is tracked
+once. A network that chooses among tracks (`choice.py`) decides in the windows of the first pass; where it has not
+learned to, all frames vote for the track they agree with, for most are seldom wrong about the same one.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from models.inference import Inference
 from models.propagation import Key, propagate
 from models.soft_masks import SoftMasks
-from models.windows import FeatureCache
+from models.windows import FeatureCache, select_text
 from util import rle
 
 EXPLAINED = 0.5  # agreement from which a track accounts for what a frame says by itself
@@ -52,7 +55,7 @@ def elect(
     inference: Inference, cache: FeatureCache, sentences: Sequence[str], first: FirstPass, given: Mapping[int, Key],
     report: Callable[[int], None], soft: SoftMasks | None = None,
 ) -> Elected:  # fmt: skip
-    """Track each sentence from up to `config.keys` keys, and keep what most frames agree with, the first of equals.
+    """Track each sentence from up to `config.keys` keys, and keep what it is said of, the first of equals.
 
     Keys that are `given` stand. `report` and `soft` are `propagate`'s; what further keys take is not counted, and what
     stands behind the masks is kept of the elected tracks alone, which are then walked once more.
@@ -78,7 +81,9 @@ def elect(
                 tried[e].append(Candidate(key, again.masks[e], again.presence_ET[e], again.agreement_ET[e]))
     for e, candidates in enumerate(tried):
         if len(candidates) > 1:
-            best = max(candidates, key=lambda candidate: votes(first, e, below, candidate))
+            asked = inference.segmenter.choice is not None
+            scores = chances(cache, e, candidates) if asked else [votes(first, e, below, one) for one in candidates]
+            best = candidates[int(np.argmax(scores))]
             keys[e], tracks.masks[e], tracks.presence_ET[e] = best.key, best.masks, best.presence_T
     if several and soft is not None:
         propagate(inference, cache, sentences, keys, lambda count: None, soft)
@@ -101,6 +106,18 @@ def votes(first: FirstPass, sentence: int, presence_below: float, candidate: Can
     """Sum of the frames' agreement with the track, weighted by their scores; frames that see nothing do not vote."""
     voting_T = first.presence_ET[sentence] >= presence_below
     return float((candidate.agreement_T * first.scores_ET[sentence])[voting_T].sum())
+
+
+def chances(cache: FeatureCache, sentence: int, candidates: Sequence[Candidate]) -> list[float]:
+    """Logarithm of each track's chance to be what the sentence means, summed over the windows of the video."""
+    inference = cache.inference
+    text = select_text(cache.text, [sentence])
+    total_K = torch.zeros(len(candidates))
+    for window, video in cache.windows():
+        masks = np.stack([[rle.decode(candidate.masks[frame]) for frame in window] for candidate in candidates])
+        masks_KTHW = F.interpolate(torch.from_numpy(masks).float().to(inference.device), inference.canvas, mode="area")
+        total_K += inference.segmenter.choose(video, text, masks_KTHW[None])[0, 0].float().log_softmax(-1).cpu()
+    return total_K.tolist()
 
 
 def _best(first: FirstPass, sentence: int, among_T: np.ndarray) -> Key | None:

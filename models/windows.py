@@ -8,7 +8,7 @@ span more time than its own few frames.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
@@ -130,6 +130,13 @@ class FeatureCache:
                 self._kept.move_to_end((window, e))
             self._forget()
         return Block(windows, pixels, readings)
+
+    def windows(self) -> Iterator[tuple[Window, VideoFeatures]]:
+        """All windows of the video, before any sentence is read."""
+        for block in self.blocks:
+            for window in windows_of(block, self.inference.config.window):
+                yield window, self._encoded(window).video
+                self._forget()
 
     def _encoded(self, window: Window) -> _Pixels:
         kept = self._kept.get((window, None))

@@ -42,6 +42,7 @@ class FakeSegmenter(nn.Module):
         self.tracked: list[tuple[int, int]] = []
         self.handed: list[Tensor] = []
         self._reference = -1
+        self.choice: nn.Module | None = None
 
     @property
     def device(self) -> torch.device:

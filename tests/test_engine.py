@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import engine
 from datasets.loader import train_batches
-from engine import GroundingStage, TrainConfig, start, train
+from engine import ChoiceStage, GroundingStage, TrainConfig, start, train
 from models.checkpoint import load_segmenter, read_info
 from models.references import draw_references
 from models.start import BEFORE_ENCODER, compile_parts
@@ -316,7 +316,9 @@ def test_it_learns_and_validates_and_exports(tmp_path: Path) -> None:
 def test_a_grounding_stage_trains_what_comes_before_the_encoder_and_the_run_goes_on_from_it(tmp_path: Path) -> None:
     """Only its loss, only its parts; then the whole network starts from its average."""
     config = grounded_config(tmp_path)
-    untouched = start(replace(config, grounding=None, output_dir=tmp_path / "random"), ALONE).segmenter.state_dict()
+    plain = replace(config.model, pointed=False)  # which changes how the decoder starts
+    random = start(replace(config, grounding=None, model=plain, output_dir=tmp_path / "random"), ALONE)
+    untouched = random.segmenter.state_dict()
     train(config)
     lines = events(tmp_path / "grounding", "train")
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
@@ -334,6 +336,48 @@ def test_a_grounding_stage_trains_what_comes_before_the_encoder_and_the_run_goes
     first = next(engine.train_batches(config.data, per_rank=2))
     engine.optimise(again, first)
     assert again.losses.drain(ALONE)["loss"] == pytest.approx(main[0]["loss"], rel=1e-5)
+
+
+def chosen_config(folder: Path) -> TrainConfig:
+    """Two steps of the network, three of the choice among tracks."""
+    config = clip_config(folder, steps=2)
+    stage = ChoiceStage(steps=3, batch=4, micro_batch=2, clip=replace(config.data.clip, expressions=2))
+    return replace(config, model=replace(config.model, grounding=True), choice=stage, ema_decay=0.5)
+
+
+def test_a_choice_stage_trains_nothing_else_on_the_finished_network(tmp_path: Path) -> None:
+    """OUTPUT/model is the network; OUTPUT/choice/model is the same, bit for bit, with a choice that has learned."""
+    config = chosen_config(tmp_path)
+    outcome = train(config)
+    assert outcome.step == 3 and [line["step"] for line in events(tmp_path, "train")] == [1, 2]
+    lines = events(tmp_path / "choice", "train")
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert {name for name in lines[0] if name.startswith("loss_")} == {"loss_choice"}
+    network, chosen = (load_segmenter(folder / "model") for folder in (tmp_path, tmp_path / "choice"))
+    assert network.choice is None and chosen.choice is not None
+    before, after = network.state_dict(), chosen.state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert {name.split(".")[0] for name in after.keys() - before.keys()} == {"choice"}
+    again = start(engine._choice_run(config, config.choice), ALONE, stage="choice")
+    first = {name for name, p in again.segmenter.named_parameters() if p.requires_grad}
+    assert first and all(name.startswith("choice.") for name in first)
+
+
+def test_a_run_that_was_stopped_in_its_choice_stage_goes_on_there(tmp_path: Path) -> None:
+    """Neither the network is trained again, nor the steps of the stage that are done."""
+    config = chosen_config(tmp_path)
+    train(replace(config, choice=replace(config.choice, steps=1)))
+    network = (tmp_path / "model" / "model.safetensors").stat().st_mtime_ns
+    assert train(config).step == 3
+    assert [line["step"] for line in events(tmp_path, "train")] == [1, 2]
+    assert [line["step"] for line in events(tmp_path / "choice", "train")] == [1, 2, 3]
+    assert (tmp_path / "model" / "model.safetensors").stat().st_mtime_ns == network
+
+
+def test_a_choice_stage_needs_the_grounding_head(tmp_path: Path) -> None:
+    config = chosen_config(tmp_path)
+    with pytest.raises(InputError, match=r"model\.grounding"):
+        train(replace(config, model=replace(config.model, grounding=False)))
 
 
 def test_runs_that_differ_behind_the_encoder_share_a_grounding_stage(tmp_path: Path) -> None:

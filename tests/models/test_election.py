@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from torch import Tensor, nn
 
 from models.election import Candidate, FirstPass, next_key, votes
 from models.key_frame import InferenceConfig, segment_video
@@ -14,6 +15,7 @@ from models.soft_masks import SoftMasks
 from tests.fakes import FakeSegmenter, Squares, agree, moving
 from util import rle
 from util.errors import InputError
+from util.types import TextFeatures, VideoFeatures
 
 CONFIG = InferenceConfig(short_side=64, max_side=96, window=3, keys=3)
 FIRST = FirstPass(np.array([[0.9, 0.8, 0.7, 0.6, 0.5]]), np.array([[0.9, 0.9, 0.9, 0.9, 0.1]]))
@@ -50,6 +52,35 @@ def test_one_sure_frame_is_outvoted_by_all_others() -> None:
     for result, place in ((alone, 1), (voted, 0)):
         assert agree(np.stack([rle.decode(mask) for mask in result.masks[0]]), truth[place])
     assert (voted.presence_ET > 0.5).all()
+
+
+class Judge(FakeSegmenter):
+    """Chooses the track that is where it is told, whatever frames say; `shown` are the tracks it was asked about."""
+
+    def __init__(self, row: int, column: int) -> None:
+        super().__init__()
+        self.choice = nn.Identity()
+        self.corner = row, column
+        self.shown: list[tuple[int, ...]] = []
+
+    def choose(self, video: VideoFeatures, text: TextFeatures, masks_BKTHW: Tensor) -> Tensor:
+        self.shown.append(tuple(masks_BKTHW.shape))
+        assert masks_BKTHW.shape[2] == video.times_BT.shape[1] and text.sentence_BEC.shape[1] == 1
+        row, column = self.corner
+        return masks_BKTHW[0, None, None, :, :, row + 8, column + 8].mean(-1)
+
+
+def test_a_network_that_chooses_among_tracks_decides_in_every_window() -> None:
+    """The tracks are shown as they are in each window's frames, and what is chosen is tracked from its key."""
+    video = lone_voice()
+    for corner, key in (((0, 0), 4), ((44, 72), 0)):
+        judge = Judge(*corner)
+        result = segment_video(judge, video, ["red"], CONFIG)
+        assert result.key_E.tolist() == [key]
+        assert len(judge.shown) == 3 and {shape[:3] for shape in judge.shown} == {(1, 2, 3)}
+        place = 1 if key == 4 else 0
+        truth = np.stack([video.truth(t, place) for t in range(9)])
+        assert agree(np.stack([rle.decode(mask) for mask in result.masks[0]]), truth)
 
 
 def test_a_video_of_one_mind_is_tracked_once() -> None:
