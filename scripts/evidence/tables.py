@@ -15,7 +15,7 @@ from scripts.evidence.rows import HARD, QUESTIONS, ROWS, TRAININGS
 
 Line = dict[str, Any]
 KEYED = (
-    "forced", "elected", "unforced", "teacher", "corrupted", "rgb", "timeless", "key-first", "key-best", "true-key",
+    "forced", "surest", "unforced", "teacher", "corrupted", "rgb", "timeless", "key-first", "key-best", "true-key",
 )  # fmt: skip
 COMING_AND_GOING = ("late", "reentry")
 
