@@ -2,7 +2,7 @@
 
 A frame by itself may be sure of the wrong thing, and "the one that enters last" is a matter of all of them. Once things
 are tracked, it can be asked of their tracks what each of them did, and compared (language alignment of object tokens,
-SOLA, Liang et al. 2025; track queries, MUTR, Yan et al. 2024). Tracks come from several keys at inference; in training
+SOLA, Kim et al. 2024). Tracks come from several keys at inference; in training
 they are the true ones of the clip's sentences, and such as change over to another thing, or end, on the way.
 """
 
