@@ -90,7 +90,7 @@ class GroundingStage:
 
 @dataclass(frozen=True)
 class ChoiceStage:
-    """A last run that trains only which of several tracks is meant (`models/choice.py`), in OUTPUT/choice.
+    """A last run that trains only which of several tracks is meant (`models/choice.py`).
 
     The network stays as it is; it is read without gradients, at a small part of a step's cost.
     """
@@ -102,6 +102,7 @@ class ChoiceStage:
     warmup_steps: int = 50
     ema_decay: float | None = None
     clip: ClipConfig = field(default_factory=ClipConfig)  # frames that span a video, all of them answered
+    folder: Path | None = None  # None: output_dir/choice
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ def _choice_run(config: TrainConfig, stage: ChoiceStage) -> TrainConfig:
         model=replace(config.model, choice=True),
         weights=str(config.output_dir / "model"),
         backbone_weights=None,
-        output_dir=config.output_dir / "choice",
+        output_dir=stage.folder or config.output_dir / "choice",
         steps=stage.steps,
         epochs=None,
         batch=stage.batch,

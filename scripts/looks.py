@@ -3,9 +3,8 @@
     python -m scripts.looks --out pretrained_weights/tiny_backbone      # some minutes on two cores
 
 What ImageNet is to a large backbone. From sentences alone the tiny one learns colours and shapes first, and a stem that
-has settled for them passes no texture on, so that no later training finds it again. With `--like NETWORK` it begins as
-that network's backbone with a new stem, and goes on saying what that one says, so that the network's other parts still
-understand it.
+has settled for them passes no texture on, so that no later training finds it again. With `--like NETWORK` it learns to
+say what that network's backbone says beside, so that the network's other parts understand it.
 """
 
 from __future__ import annotations
@@ -176,14 +175,6 @@ def backbone_of(network: str) -> Backbone:
     return backbone.eval()
 
 
-def with_new_stem(like: Backbone) -> Backbone:
-    """That backbone with a stem that has learned nothing yet."""
-    backbone = Backbone(like.config)
-    kept = {key: value for key, value in like.body.state_dict().items() if not key.startswith("stem.")}
-    backbone.body.load_state_dict(backbone.body.state_dict() | kept)
-    return backbone
-
-
 def views(config: SyntheticConfig, count: int) -> list[View]:
     """`count` moments of each video of a world, spread over it."""
     world = SyntheticVideos(config)
@@ -225,13 +216,13 @@ def name(thing: Thing) -> list[int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for model.safetensors and facts.json")
-    parser.add_argument("--like", metavar="NETWORK", help="folder of a network whose tiny backbone is given new eyes")
+    parser.add_argument("--like", metavar="NETWORK", help="folder of a network whose tiny backbone is to be replaced")
     parser.add_argument("--steps", type=int, default=Schedule.steps, help="optimizer steps (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the first weights (default: %(default)s)")
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     like = backbone_of(options.like) if options.like else None
-    backbone = with_new_stem(like) if like else Backbone(BackboneConfig("tiny"))
+    backbone = Backbone(BackboneConfig("tiny"))
     schedule = Schedule(steps=options.steps)
     right = pretrain(backbone, schedule, options.seed, lambda line: print(line, flush=True), like)
     weights = {key: value.half() for key, value in backbone.body.state_dict().items()}

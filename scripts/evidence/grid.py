@@ -50,7 +50,8 @@ class Grid:
         return Exam(world, self.videos)
 
     def training(self, row: Row, seed: int) -> TrainingRun:
-        return training_run(row.training, seed, self.base, self.out)
+        """The training that a row asks: clip mode has no tracks to choose among."""
+        return training_run(row.training, seed, self.base, self.out, chooses=row.inference.get("mode") != "clip")
 
     def key(self, row: Row, training: TrainingRun) -> str:
         """A hash of everything that a row's numbers follow from, the code and the seed aside."""

@@ -22,7 +22,7 @@ from util.report import ROOT, write_json
 
 # Keys that say where and how often something is written or on what it runs, and not what is trained.
 _INCIDENTAL = ("output_dir", "device", "resume", "log_every", "checkpoint_every", "keep_checkpoints", "seed")
-_LATER = ("steps", "batch", "micro_batch", "ema_decay", "tracking", "choice", "validation")  # than the first stage
+_LATER = ("steps", "batch", "micro_batch", "ema_decay", "tracking", "validation")  # than the first stage
 # Parts of the network behind the encoder, where the grounding stage ends.
 _BEHIND = ("tracking", "presence", "time", "matching", "pointed")
 _CURVE_POINTS = 60
@@ -31,51 +31,63 @@ _CLOCK_EVERY = 5.0  # seconds
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A training of the grid with a seed; `config` is what `main.py train` is given."""
+    """A training of the grid with a seed; `config` is what `main.py train` is given.
+
+    network: the run that trains the network, where this one is the stage after it, the choice among its tracks.
+    """
 
     name: str
     seed: int
     config: dict[str, Any]
     key: str
     folder: Path
+    network: TrainingRun | None = None
 
     @property
     def model(self) -> Path:
-        """The network that is asked, after the last stage."""
-        return (self.choice if self.config.get("choice") else self.folder) / "model"
+        return self.folder / "model"
 
     @property
-    def choice(self) -> Path:
-        """Folder of the stage after the network, where there is one."""
-        return self.folder / "choice"
+    def output(self) -> Path:
+        """The `--output-dir` of `main.py train`."""
+        return (self.network or self).folder
 
     @property
     def grounding(self) -> Path:
         """Folder of the stage before the encoder, which other trainings may share."""
         folder = (self.config.get("grounding") or {}).get("folder")
-        return Path(folder) if folder else self.folder / "grounding"
+        return Path(folder) if folder else self.output / "grounding"
 
     @property
     def finished(self) -> bool:
         return (self.folder / "finished.json").is_file()
 
 
-def training_run(name: str, seed: int, base: Path, out: Path) -> TrainingRun:
+def training_run(name: str, seed: int, base: Path, out: Path, *, chooses: bool = True) -> TrainingRun:
     """The training `name` of the grid on the config file `base`. Raises InputError when that is not a config.
 
     The key is a hash of what the file and the changes say of training, seeds left out: it stays when a new option is
     added to the code whose default does as before, and changes with everything that is written down. Trainings of one
-    seed that differ only behind the encoder share their grounding stage.
+    seed that differ only behind the encoder share their grounding stage. The choice among tracks, where the file has
+    one, has a folder of its own in that of its network, which does without it unless it `chooses`.
     """
     changes = TRAININGS[name].changes
     said = read_config(base, changes)
+    choice = said.pop("choice", None)
     key = hash_of({name: value for name, value in _without_inference(said).items() if name not in _INCIDENTAL})
     folder = out / f"{name}-{key}" / f"seed{seed}"
     config = said | {"seed": seed, "output_dir": str(folder), "data": said.get("data", {}) | {"seed": 1000 + seed}}
     if said.get("grounding"):
         stage = hash_of(_first_stage(said))
         config["grounding"] = said["grounding"] | {"folder": str(out / f"grounding-{stage}" / f"seed{seed}")}
-    return TrainingRun(name, seed, config, key, folder)
+    network = TrainingRun(name, seed, config, key, folder)
+    if not (choice and chooses):
+        return network
+    last = hash_of(choice)
+    place = folder / f"choice-{last}"
+    return TrainingRun(
+        name, seed, config | {"choice": choice | {"folder": str(place)}}, f"{key}-{last}", place, network
+    )
 
 
 def _first_stage(said: dict[str, Any]) -> dict[str, Any]:
@@ -121,10 +133,14 @@ def train(run: TrainingRun, *, processes: int, device: str, deadline: float, say
     """
     if run.finished:
         return True
+    if run.network is not None and not train(
+        run.network, processes=processes, device=device, deadline=deadline, say=say
+    ):
+        return False
     check(run)
     run.folder.mkdir(parents=True, exist_ok=True)
     config = write_json(run.folder / "config.yaml", run.config | {"device": device})  # JSON is YAML
-    words = ["main.py", "train", "--config", str(config.resolve()), "--output-dir", str(run.folder.resolve())]
+    words = ["main.py", "train", "--config", str(config.resolve()), "--output-dir", str(run.output.resolve())]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     command = [sys.executable, *(launcher if processes > 1 else []), *words]
     environment = os.environ | ({"OMP_NUM_THREADS": "1"} if processes > 1 else {})
@@ -174,23 +190,27 @@ def _wait(process: subprocess.Popen[bytes], clock: Path, deadline: float) -> flo
 
 def facts(run: TrainingRun, base: Path) -> dict[str, Any]:
     """What a result says of its training: settings, commit, hardware, steps, seconds."""
-    finished = json.loads((run.folder / "finished.json").read_text(encoding="utf-8"))
-    start = next(line for line in _events(run.folder) if line["event"] == "start")
+    runs = [run] if run.network is None else [run.network, run]
+    finished = [json.loads((one.folder / "finished.json").read_text(encoding="utf-8")) for one in runs]
+    start = next(line for line in _events(run.output) if line["event"] == "start")
     return {
         "name": run.name, "key": run.key, "config": base.as_posix(), "changes": list(TRAININGS[run.name].changes),
-        "seed": run.seed, "steps": max(line["step"] for line in _events(run.folder)),
+        "seed": run.seed, "steps": max(line["step"] for line in _events(run.output)),
         "grounding steps": max((line["step"] for line in _events(run.grounding)), default=0),
-        "choice steps": max((line["step"] for line in _events(run.choice)), default=0),
-        **finished, "commit": start["commit"], "hardware": start["hardware"],
+        "choice steps": 0 if run.network is None else max(line["step"] for line in _events(run.folder)),
+        **finished[0], "seconds": sum(one["seconds"] for one in finished),
+        "commit": start["commit"], "hardware": start["hardware"],
     }  # fmt: skip
 
 
 def curve(run: TrainingRun) -> dict[str, Any]:
     """Learning curves from the run's log: [step, loss] of all stages, thinned, and what validation found."""
-    stages = {"grounding": run.grounding, "training": run.folder, "choice": run.choice}
+    stages = {"grounding": run.grounding, "training": run.output}
+    if run.network is not None:
+        stages["choice"] = run.folder
     losses = {stage: _thinned([[line["step"], round(line["loss"], 4)] for line in _events(folder)
                                if line["event"] == "train"]) for stage, folder in stages.items()}  # fmt: skip
-    found = [[line["step"], round(line["J&F"], 4)] for line in _events(run.folder) if line["event"] == "validation"]
+    found = [[line["step"], round(line["J&F"], 4)] for line in _events(run.output) if line["event"] == "validation"]
     return {**losses, "validation J&F": found}
 
 

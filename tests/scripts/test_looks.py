@@ -51,24 +51,20 @@ def test_colours_are_learned_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert right["colour"] > 0.5  # 1 in 8 by chance
 
 
-def test_a_new_stem_comes_to_say_what_the_old_one_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Begun as another backbone but for the stem, it is more like that one after some steps than before."""
+def test_it_comes_to_say_what_another_backbone_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(looks, "WORLD", replace(looks.WORLD, videos=20))
     torch.manual_seed(0)
-    like = looks.backbone_of("pretrained_weights/tiny")
-    backbone = looks.with_new_stem(like)
-    old, new = like.body.state_dict(), backbone.body.state_dict()
-    changed = {key for key in old if not torch.equal(new[key], old[key])}
-    assert changed and all(key.startswith("stem.") for key in changed)
+    like, backbone = looks.backbone_of("pretrained_weights/tiny"), Backbone(BackboneConfig("tiny"))
     things = looks.look(looks.views(FEW, 1))
+    assert float(looks.unlikeness(like(things.frames_MCHW[:, None]), like, things)) < 1e-6
 
     def unlike() -> float:
         return float(looks.unlikeness(backbone(things.frames_MCHW[:, None]), like, things).detach())
 
     before = unlike()
-    schedule = looks.Schedule(steps=40, batch=8, views=1, warmup=5, asked=8)
+    schedule = looks.Schedule(steps=60, batch=8, views=1, warmup=5, asked=8)
     found = looks.pretrain(backbone, schedule, 0, lambda line: None, like)
-    assert unlike() < 0.5 * before and 0 < found["unlike"] < before
+    assert unlike() < 0.6 * before and 0 < found["unlike"] < before
 
 
 def test_what_is_written_is_a_backbone_to_start_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
