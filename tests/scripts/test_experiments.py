@@ -77,6 +77,17 @@ def test_a_training_is_known_by_what_is_trained(tmp_path: Path) -> None:
     assert len({key(), key("teacher"), key(batch=4), key(optim={"lr": 2e-3})}) == 4
 
 
+def test_a_choice_among_tracks_comes_after_its_network_and_clip_mode_does_without(tmp_path: Path) -> None:
+    """Settings of the choice make another choice, not another network; each has its folder."""
+    plain = grid(tmp_path).training(ROWS["unforced"], 0)
+    assert plain.network is None and "choice" not in plain.config
+    chosen, other = (grid(tmp_path, choice={"steps": steps}).training(ROWS["unforced"], 0) for steps in (3, 4))
+    assert chosen.network is not None and other.network is not None
+    assert chosen.network == other.network == grid(tmp_path, choice={"steps": 3}).training(ROWS["clip"], 0) == plain
+    assert len({chosen.key, other.key, plain.key}) == len({chosen.folder, other.folder, plain.folder}) == 3
+    assert chosen.output == plain.output == plain.folder and chosen.config["choice"]["folder"] == str(chosen.folder)
+
+
 def test_seeds_train_apart_and_on_other_clips(tmp_path: Path) -> None:
     one, other = (training_run("forced", seed, base_config(tmp_path), tmp_path) for seed in (0, 1))
     assert one.folder != other.folder
@@ -86,7 +97,9 @@ def test_seeds_train_apart_and_on_other_clips(tmp_path: Path) -> None:
 def test_what_is_missing_shares_trainings_and_begins_with_the_first_seed(tmp_path: Path) -> None:
     works = grid(tmp_path).missing([], None)
     assert [work.training.seed for work in works] == sorted(work.training.seed for work in works)
-    assert sum(work.training.seed == 0 for work in works) == len(TRAININGS)
+    assert sum(work.training.seed == 0 for work in works) == len(
+        TRAININGS
+    )  # without a choice, clip mode's are the same
     assert sum(len(work.rows) for work in works) == sum(row.seeds for row in ROWS.values())
     (only,) = grid(tmp_path).missing(["clip", "unforced"], [4])
     assert list(only.rows) == ["clip", "unforced"] and only.training.seed == 4

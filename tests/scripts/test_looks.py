@@ -56,7 +56,7 @@ def test_it_comes_to_say_what_another_backbone_says(monkeypatch: pytest.MonkeyPa
     torch.manual_seed(0)
     like, backbone = looks.backbone_of("pretrained_weights/tiny"), Backbone(BackboneConfig("tiny"))
     things = looks.look(looks.views(FEW, 1))
-    assert float(looks.unlikeness(like(things.frames_MCHW[:, None]), like, things)) < 1e-6
+    assert float(looks.unlikeness(like(things.frames_MCHW[:, None]), like, things).detach()) < 1e-6
 
     def unlike() -> float:
         return float(looks.unlikeness(backbone(things.frames_MCHW[:, None]), like, things).detach())
