@@ -3,8 +3,7 @@
     python -m scripts.looks --out pretrained_weights/tiny_backbone      # some minutes on two cores
 
 What ImageNet is to a large backbone. From sentences alone the tiny one learns colours and shapes first, and a stem that
-has settled for them passes no texture on, so that no later training finds it again. With `--like NETWORK` it learns to
-say what that network's backbone says beside, so that the network's other parts understand it.
+has settled for them passes no texture on, so that no later training finds it again.
 """
 
 from __future__ import annotations
@@ -27,18 +26,14 @@ from datasets.synthetic.layout import COLOURS, SIZES, TEXTURES
 from datasets.synthetic.shapes import SHAPES
 from datasets.synthetic.world import Thing
 from models.backbone import Backbone, BackboneConfig
-from models.checkpoint import load_segmenter
 from models.tracking import IMAGENET_MEAN, IMAGENET_STD
 from util.atomic import write_bytes
-from util.errors import InputError
 from util.report import provenance, write_json
 
 NAMES: dict[str, tuple[str, ...]] = {"size": tuple(SIZES), "colour": COLOURS, "texture": TEXTURES, "shape": SHAPES}
 LEVELS = (1, 2)  # of C2..C5, those that tell small things apart: strides 8 and 16
 WORLD = SyntheticConfig(seed=3, videos=4000, height=64, width=112, split="mixed")
 HELD_OUT = 2_600_000  # seed
-ALIKE = (1, 2, 3)  # of C2..C5, what is kept as another network's; at stride 4 there is no room for new things beside it
-FAITH = 3.0  # weight of keeping it
 LEAST = 0.005  # of the frame that is seen of a thing, to be asked what it is
 
 
@@ -84,8 +79,8 @@ class Namer(nn.Module):
             for level in LEVELS
         )
 
-    def forward(self, things: Things) -> tuple[list[list[Tensor]], tuple[Tensor, ...]]:
-        """Logits [K, values] of each level and attribute, and the backbone's C2..C5."""
+    def forward(self, things: Things) -> list[list[Tensor]]:
+        """Logits [K, values] of each level and attribute."""
         levels = self.backbone(things.frames_MCHW[:, None])
         answers = []
         for level, read in zip(LEVELS, self.read, strict=True):
@@ -94,16 +89,11 @@ class Namer(nn.Module):
             mean_KC = torch.einsum("kchw,khw->kc", levels[level][things.frame_K], share_Khw)
             assert isinstance(read, nn.ModuleList)
             answers.append([layer(mean_KC) for layer in read])
-        return answers, levels
+        return answers
 
 
-def pretrain(
-    backbone: Backbone, schedule: Schedule, seed: int, say: Callable[[str], None], like: Backbone | None = None
-) -> dict[str, float]:
-    """Train in place; returns the share of held-out things whose name is right, by attribute, read at stride 8.
-
-    With `like`, another tiny backbone, "unlike" is the share of the variance of its C3..C5 that is not kept.
-    """
+def pretrain(backbone: Backbone, schedule: Schedule, seed: int, say: Callable[[str], None]) -> dict[str, float]:
+    """Train in place; returns the share of held-out things whose name is right, by attribute, read at stride 8."""
     torch.manual_seed(seed)
     torch.set_flush_denormal(True)
     namer = Namer(backbone).train()
@@ -114,16 +104,17 @@ def pretrain(
         share = min(1.0, (step + 1) / schedule.warmup) * (1 + math.cos(math.pi * step / schedule.steps)) / 2
         for group in optimizer.param_groups:
             group["lr"] = schedule.lr * share
-        answers, levels = namer(things)
-        losses = [F.cross_entropy(logits, things.names_K4[:, n]) for level in answers for n, logits in enumerate(level)]
-        if like is not None:
-            losses.append(FAITH * unlikeness(levels, like, things))
+        losses = [
+            F.cross_entropy(logits, things.names_K4[:, n])
+            for answers in namer(things)
+            for n, logits in enumerate(answers)
+        ]
         loss = torch.stack(losses).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         if (step + 1) % 250 == 0 or step + 1 == schedule.steps:
-            right = ask(namer, held_out, like)
+            right = ask(namer, held_out)
             named = "  ".join(f"{attribute} {100 * share:.1f}" for attribute, share in right.items())
             say(f"step {step + 1}: loss {float(loss.detach()):.2f}  {named}  {time.perf_counter() - began:.0f} s")
     return right
@@ -138,41 +129,17 @@ def lessons(schedule: Schedule, seed: int) -> Iterator[Things]:
             yield look([pool[n] for n in chosen.tolist()])
 
 
-def unlikeness(levels: Sequence[Tensor], like: Backbone, things: Things) -> Tensor:
-    """Mean squared difference to the levels `ALIKE` of another backbone, each channel's as a share of its variance."""
-    with torch.no_grad():
-        wanted = like(things.frames_MCHW[:, None])
-    shares = []
-    for level in ALIKE:
-        variance = wanted[level].var((0, 2, 3), keepdim=True).clamp(min=1e-4)
-        shares.append(((levels[level] - wanted[level]) ** 2 / variance).mean())
-    return torch.stack(shares).mean()
-
-
 @torch.no_grad()
-def ask(namer: Namer, held_out: Sequence[View], like: Backbone | None) -> dict[str, float]:
+def ask(namer: Namer, held_out: Sequence[View]) -> dict[str, float]:
     """Share of the things in these views that are named right, by attribute, read at the finest of `LEVELS`."""
     namer.eval()
     right: list[Tensor] = []
-    unlike: list[float] = []
     for first in range(0, len(held_out), 50):
         things = look(held_out[first : first + 50])
-        answers, levels = namer(things)
-        right.append(torch.stack([logits.argmax(-1) for logits in answers[0]], -1) == things.names_K4)
-        if like is not None:
-            unlike.append(float(unlikeness(levels, like, things)))
+        chosen_K4 = torch.stack([logits.argmax(-1) for logits in namer(things)[0]], -1)
+        right.append(chosen_K4 == things.names_K4)
     namer.train()
-    found = dict(zip(NAMES, torch.cat(right).float().mean(0).tolist(), strict=True))
-    return found | ({"unlike": sum(unlike) / len(unlike)} if unlike else {})
-
-
-def backbone_of(network: str) -> Backbone:
-    """The backbone of a network on disk, as it is. Raises InputError when it is not a tiny one."""
-    backbone = load_segmenter(network).backbone[0]
-    assert isinstance(backbone, Backbone)
-    if backbone.config.name != "tiny":
-        raise InputError(f"{network} has a {backbone.config.name}; only a tiny backbone is trained here")
-    return backbone.eval()
+    return dict(zip(NAMES, torch.cat(right).float().mean(0).tolist(), strict=True))
 
 
 def views(config: SyntheticConfig, count: int) -> list[View]:
@@ -216,15 +183,13 @@ def name(thing: Thing) -> list[int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for model.safetensors and facts.json")
-    parser.add_argument("--like", metavar="NETWORK", help="folder of a network whose tiny backbone is to be replaced")
     parser.add_argument("--steps", type=int, default=Schedule.steps, help="optimizer steps (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the first weights (default: %(default)s)")
     options = parser.parse_args()
     torch.manual_seed(options.seed)
-    like = backbone_of(options.like) if options.like else None
     backbone = Backbone(BackboneConfig("tiny"))
     schedule = Schedule(steps=options.steps)
-    right = pretrain(backbone, schedule, options.seed, lambda line: print(line, flush=True), like)
+    right = pretrain(backbone, schedule, options.seed, lambda line: print(line, flush=True))
     weights = {key: value.half() for key, value in backbone.body.state_dict().items()}
     write_bytes(options.out / "model.safetensors", save(weights))
     facts = {"right": {key: round(share, 3) for key, share in right.items()}, "schedule": vars(schedule)}

@@ -51,22 +51,6 @@ def test_colours_are_learned_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert right["colour"] > 0.5  # 1 in 8 by chance
 
 
-def test_it_comes_to_say_what_another_backbone_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looks, "WORLD", replace(looks.WORLD, videos=20))
-    torch.manual_seed(0)
-    like, backbone = looks.backbone_of("pretrained_weights/tiny"), Backbone(BackboneConfig("tiny"))
-    things = looks.look(looks.views(FEW, 1))
-    assert float(looks.unlikeness(like(things.frames_MCHW[:, None]), like, things).detach()) < 1e-6
-
-    def unlike() -> float:
-        return float(looks.unlikeness(backbone(things.frames_MCHW[:, None]), like, things).detach())
-
-    before = unlike()
-    schedule = looks.Schedule(steps=60, batch=8, views=1, warmup=5, asked=8)
-    found = looks.pretrain(backbone, schedule, 0, lambda line: None, like)
-    assert unlike() < 0.6 * before and 0 < found["unlike"] < before
-
-
 def test_what_is_written_is_a_backbone_to_start_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(looks, "WORLD", FEW)
     monkeypatch.setattr(sys, "argv", ["looks", "--out", str(tmp_path), "--steps", "2"])
