@@ -180,12 +180,17 @@ def training_table(found: Finished) -> list[Line]:
     rows: dict[tuple[str, int], list[str]] = {}
     for row in found.known(ROWS):
         for seed, run in found.runs[row].items():
-            trainings[run["training"]["name"], seed] = run["training"]
-            rows.setdefault((run["training"]["name"], seed), []).append(row)
+            facts = run["training"]
+            place = facts["name"], seed
+            if place not in trainings or facts["choice"]:  # the rows of clip mode know nothing of it
+                trainings[place] = facts
+            rows.setdefault(place, []).append(row)
     return [
         {
             "training": name, "seed": seed, "what": TRAININGS[name].about, "steps": facts["steps"],
             "grounding": facts["grounding steps"], "minutes": f"{facts['seconds'] / 60:.0f}",
+            "choice": "-" if facts["choice"] is None
+            else f"{facts['choice']['steps']} in {facts['choice']['seconds'] / 60:.0f} minutes",
             "processes": facts["processes"], "hardware": facts["hardware"], "commit": facts["commit"],
             "key": facts["key"], "rows": ", ".join(rows[name, seed]),
         }
@@ -199,11 +204,14 @@ def open_lines(found: Finished) -> list[str]:
     missing = [row for question in QUESTIONS.values() for row in question if row not in found.runs]
     if missing:
         lines.append(f"Not run yet: {', '.join(dict.fromkeys(missing))}.")
-    keys: dict[str, set[str]] = {}
+    keys: dict[str, tuple[set[str], set[str]]] = {}  # of networks, of choices
     for runs in found.runs.values():
         for run in runs.values():
-            keys.setdefault(run["training"]["name"], set()).add(run["training"]["key"])
-    mixed = [name for name, found_keys in keys.items() if len(found_keys) > 1]
+            networks, choices = keys.setdefault(run["training"]["name"], (set(), set()))
+            networks.add(run["training"]["key"])
+            if run["training"]["choice"]:
+                choices.add(run["training"]["choice"]["key"])
+    mixed = [name for name, both in keys.items() if any(len(part) > 1 for part in both)]
     if mixed:
         lines.append(f"Made with different settings, so not to be compared: rows of {', '.join(mixed)}.")
     return lines

@@ -189,18 +189,22 @@ def _wait(process: subprocess.Popen[bytes], clock: Path, deadline: float) -> flo
 
 
 def facts(run: TrainingRun, base: Path) -> dict[str, Any]:
-    """What a result says of its training: settings, commit, hardware, steps, seconds."""
-    runs = [run] if run.network is None else [run.network, run]
-    finished = [json.loads((one.folder / "finished.json").read_text(encoding="utf-8")) for one in runs]
+    """What a result says of its training: settings, commit, hardware, steps, seconds; and of its choice."""
     start = next(line for line in _events(run.output) if line["event"] == "start")
+    choice = None
+    if run.network is not None:
+        choice = {"key": run.folder.name.removeprefix("choice-"), **_length(run.folder)}
     return {
-        "name": run.name, "key": run.key, "config": base.as_posix(), "changes": list(TRAININGS[run.name].changes),
-        "seed": run.seed, "steps": max(line["step"] for line in _events(run.output)),
+        "name": run.name, "key": (run.network or run).key, "config": base.as_posix(),
+        "changes": list(TRAININGS[run.name].changes), "seed": run.seed, **_length(run.output),
         "grounding steps": max((line["step"] for line in _events(run.grounding)), default=0),
-        "choice steps": 0 if run.network is None else max(line["step"] for line in _events(run.folder)),
-        **finished[0], "seconds": sum(one["seconds"] for one in finished),
-        "commit": start["commit"], "hardware": start["hardware"],
+        "choice": choice, "commit": start["commit"], "hardware": start["hardware"],
     }  # fmt: skip
+
+
+def _length(folder: Path) -> dict[str, Any]:
+    finished = json.loads((folder / "finished.json").read_text(encoding="utf-8"))
+    return {"steps": max(line["step"] for line in _events(folder)), **finished}
 
 
 def curve(run: TrainingRun) -> dict[str, Any]:

@@ -167,6 +167,8 @@ def in_this_process(run: TrainingRun, **_: Any) -> bool:
     """`train` without the seconds that another Python needs to start."""
     import engine
 
+    if run.network is not None:
+        in_this_process(run.network)
     if not run.finished:
         engine.train(from_dict(TrainConfig, run.config | {"device": "cpu"}))
         (run.folder / "finished.json").write_text('{"seconds": 1, "processes": 1}')
@@ -181,7 +183,10 @@ def test_rows_are_asked_once_and_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sitting, "train", in_this_process)
-    of = grid(tmp_path)
+    micro = micro_dict(tmp_path)
+    clip = micro["data"]["clip"] | {"frames": 2, "expressions": 2}
+    choice = {"steps": 2, "batch": 2, "micro_batch": 2, "clip": clip}
+    of = grid(tmp_path, {"keys": 2}, model=micro["model"] | {"grounding": True}, choice=choice)
     names = ["forced", "forced-clip", "key-best", "true-key", "reversed"]
     assert work_off(of, names)
     results = of.results.read()
@@ -189,6 +194,8 @@ def test_rows_are_asked_once_and_reported(
     assert "easy" not in results["reversed"][0]["splits"]  # nothing there means another thing backwards
     assert results["forced"][0]["training"]["steps"] == 6 and results["forced"][0]["curve"]["training"][-1][0] == 6
     assert results["forced"][0]["splits"]["long"]["videos"] == 1
+    forced, clip_mode = (results[name][0]["training"] for name in ("forced", "forced-clip"))
+    assert forced["choice"]["steps"] == 2 and clip_mode["choice"] is None and forced["key"] == clip_mode["key"]
     assert results["true-key"][0]["splits"]["easy"]["distance"]["all"][0][1] == 1  # the key's mask is the true one
     kept = {name: of.results.path(name, 0).read_text() for name in names}
 
@@ -214,6 +221,7 @@ def reported(folder: Path, results: Results) -> None:
     document.write_text(words, encoding="utf-8")
     assert main.main(["experiments", "report", "--results", str(results.folder), "--document", str(document)]) == 0
     text = document.read_text(encoding="utf-8")
+    assert "2 in 0 minutes" in text and "not to be compared" not in text
     assert "| true-key" in text and "Not run yet: clip" in text and "| single-frame" in text
     assert (folder / "evidence" / "distance.png").stat().st_size > 1000
     assert main.main(["experiments", "report", "--results", str(results.folder), "--document", str(document)]) == 0
