@@ -80,7 +80,8 @@ def _curves(found: Finished) -> dict[str, dict[str, Points]]:
     }
     for name in TRAININGS:
         runs = [run for runs in found.runs.values() for run in runs.values() if run["training"]["name"] == name]
-        run = min(runs, key=lambda run: run["training"]["seed"], default=None)
+        # rows of clip mode know nothing of the choice
+        run = min(runs, key=lambda run: (run["training"]["seed"], run["training"]["choice"] is None), default=None)
         if run is not None:
             for title, stage in zip(curves, ("grounding", "training", "choice"), strict=True):
                 curves[title][name] = [tuple(point) for point in run["curve"].get(stage, [])]
