@@ -105,13 +105,13 @@ def track_views(
     clips, frames = times_BT.shape
     expressions = fused_NSC.shape[0] // (clips * frames)
     cells = shape[0] * shape[1]
-    masks = masks_BKTHW.to(fused_NSC.dtype)
+    masks = masks_BKTHW.float()  # half precision cannot count pixels
     cover_BKTS = F.adaptive_avg_pool2d(masks.flatten(0, 1), shape).unflatten(0, masks.shape[:2]).flatten(-2)
-    mean_BKTS = cover_BKTS / cover_BKTS.sum(-1, keepdim=True).clamp(min=LEAST)
+    mean_BKTS = (cover_BKTS / cover_BKTS.sum(-1, keepdim=True).clamp(min=LEAST)).to(fused_NSC.dtype)
     tokens_BETSC = fused_NSC[:, :cells].unflatten(0, (clips, expressions, frames))
     looks = torch.einsum("bkts,betsc->bektc", mean_BKTS, tokens_BETSC)
     pointing_BETS = shares_NS1[:, :-1].exp().unflatten(0, (clips, expressions, frames))
-    share = torch.einsum("bkts,bets->bekt", cover_BKTS.to(pointing_BETS.dtype), pointing_BETS)
+    share = torch.einsum("bkts,bets->bekt", cover_BKTS, pointing_BETS.float())
     places_BKT5 = mask_places(masks, sizes_B2)
     seen_BKT = places_BKT5[..., 2] > 0
 

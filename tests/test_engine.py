@@ -374,6 +374,15 @@ def test_a_run_that_was_stopped_in_its_choice_stage_goes_on_there(tmp_path: Path
     assert (tmp_path / "model" / "model.safetensors").stat().st_mtime_ns == network
 
 
+def test_a_choice_stage_in_bf16_loses_little(tmp_path: Path) -> None:
+    losses = []
+    for amp in (False, True):
+        config = replace(chosen_config(tmp_path / str(amp)), amp=amp, steps=1)
+        train(replace(config, choice=replace(config.choice, steps=1)))
+        losses.append(events(tmp_path / str(amp) / "choice", "train")[0]["loss_choice"])
+    assert losses[0] > 0 and losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
 def test_a_choice_stage_needs_the_grounding_head(tmp_path: Path) -> None:
     config = chosen_config(tmp_path)
     with pytest.raises(InputError, match=r"model\.grounding"):

@@ -65,6 +65,9 @@ def test_a_track_is_seen_through_its_mask_with_each_sentence() -> None:
         torch.testing.assert_close(views.share_NKT[sentence, 1, 0], pointing[sentence, 0, 0, :2].sum() / 2)
     assert views.seen_NKT.tolist() == [[[True, True], [True, False]]] * 2
     assert not views.looks_NKTC[:, 1, 1].any() and views.times_NT.tolist() == [[1.0, 3.0]] * 2
+    half = track_views(fused.bfloat16(), shares, SHAPE, masks, SIZE, torch.tensor([[1.0, 3.0]]))
+    assert torch.equal(half.places_NKT5, views.places_NKT5) and half.looks_NKTC.dtype == torch.bfloat16
+    torch.testing.assert_close(half.looks_NKTC.float(), views.looks_NKTC, atol=0.02, rtol=0.02)
 
 
 def test_tracks_are_compared_whatever_their_order_and_the_unseen_are_not_among_them() -> None:
