@@ -182,7 +182,7 @@ def name(thing: Thing) -> list[int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder for model.safetensors and facts.json")
+    parser.add_argument("--out", type=Path, required=True, help="folder for backbone.safetensors and facts.json")
     parser.add_argument("--steps", type=int, default=Schedule.steps, help="optimizer steps (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the first weights (default: %(default)s)")
     options = parser.parse_args()
@@ -191,7 +191,7 @@ def main() -> None:
     schedule = Schedule(steps=options.steps)
     right = pretrain(backbone, schedule, options.seed, lambda line: print(line, flush=True))
     weights = {key: value.half() for key, value in backbone.body.state_dict().items()}
-    write_bytes(options.out / "model.safetensors", save(weights))
+    write_bytes(options.out / "backbone.safetensors", save(weights))
     facts = {"right": {key: round(share, 3) for key, share in right.items()}, "schedule": vars(schedule)}
     print(f"wrote {write_json(options.out / 'facts.json', facts | {'provenance': provenance()})}")
 

@@ -58,8 +58,8 @@ def test_what_is_written_is_a_backbone_to_start_from(tmp_path: Path, monkeypatch
     assert (tmp_path / "facts.json").is_file()
     backbone = build_backbone(BackboneConfig("tiny"))
     before = backbone.state_dict()["0.body.stem.0.weight"].clone()
-    report = load_imagenet(backbone, tmp_path / "model.safetensors")
+    report = load_imagenet(backbone, tmp_path / "backbone.safetensors")
     after = backbone.state_dict()["0.body.stem.0.weight"]
     assert not report.kept and after.dtype == torch.float32 and not torch.equal(before, after)
     with pytest.raises(InputError, match=r"unexpected: stem\.0\.weight"):
-        load_imagenet(build_backbone(BackboneConfig("resnet50")), tmp_path / "model.safetensors")
+        load_imagenet(build_backbone(BackboneConfig("resnet50")), tmp_path / "backbone.safetensors")
